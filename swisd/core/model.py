@@ -4,27 +4,32 @@ A manifest is itself a blob (canonical JSON named by its sha256). It is all that
 load and check its part of a model; the GGUF file stays with whoever imported it.
 """
 
-import json
 import re
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
+from swisd.core.checked import Items, Malformed, Range, Text, from_json, to_json
 from swisd.core.errors import ModelError
 
 MANIFEST_VERSION = 1
 SHA256 = re.compile(r"[0-9a-f]{64}")
 UnitKind = Literal["embed", "layer", "head"]
-UNIT_KINDS: tuple[UnitKind, ...] = ("embed", "layer", "head")
 MAX_UNITS = 1026
 MAX_MANIFEST_BYTES = 4 << 20
+ByteCount = Annotated[int, Range(0, 1 << 48)]
+Index = Annotated[int, Range(0, 1 << 16)]
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
     """Immutable bytes named by their sha256 (lower-case hex)."""
 
-    sha256: str
-    size: int
+    sha256: Annotated[str, Text(64)]
+    size: ByteCount
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError("a blob's name is not a sha256 in lower-case hex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,11 @@ class Unit:
     """
 
     kind: UnitKind
-    blobs: tuple[int, ...]
-    fragment: tuple[int, int]
-    resident_bytes: int
-    kv_bytes_per_token: int
-    bytes_read: int
+    blobs: Annotated[tuple[Index, ...], Items(64)]
+    fragment: tuple[ByteCount, ByteCount]
+    resident_bytes: ByteCount
+    kv_bytes_per_token: Annotated[int, Range(0, 1 << 32)]
+    bytes_read: ByteCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +59,30 @@ class Manifest:
     tokens and chat template (JSON, see `swisd.text`).
     """
 
-    model_id: str
-    architecture: str
-    licence: str
-    source_sha256: str
-    hidden: int
-    vocab: int
-    context: int
-    blobs: tuple[Blob, ...]
-    units: tuple[Unit, ...]
-    graph: int
-    tokenizer: int
+    model_id: Annotated[str, Text(200)]
+    architecture: Annotated[str, Text(100)]
+    licence: Annotated[str, Text(200)]
+    source_sha256: Annotated[str, Text(64)]
+    hidden: Annotated[int, Range(1, 1 << 20)]
+    vocab: Annotated[int, Range(1, 1 << 24)]
+    context: Annotated[int, Range(1, 1 << 24)]
+    blobs: Annotated[tuple[Blob, ...], Items(1 << 16)]
+    units: Annotated[tuple[Unit, ...], Items(MAX_UNITS)]
+    graph: Index
+    tokenizer: Index
     config: dict[str, Any] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
+
+    def __post_init__(self) -> None:
+        kinds = [unit.kind for unit in self.units]
+        if len(kinds) < 3 or kinds != ["embed", *["layer"] * (len(kinds) - 2), "head"]:
+            raise ValueError("units must be embed, one or more layers, head")
+        if max(self.graph, self.tokenizer) >= len(self.blobs):
+            raise ValueError("graph or tokenizer names a blob that is not listed")
+        graph_size = self.blobs[self.graph].size
+        for number, unit in enumerate(self.units):
+            if any(index >= len(self.blobs) for index in unit.blobs) or sum(unit.fragment) > graph_size:
+                raise ValueError(f"unit {number} points outside its blobs")
 
     @property
     def n_units(self) -> int:
@@ -93,7 +109,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: equal manifests have equal bytes, so equal names."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return to_json(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
@@ -101,108 +117,13 @@ class Manifest:
 
         Raises `ModelError` naming the field that is wrong.
         """
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise ModelError(f"model manifest is {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
         try:
-            raw = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"model manifest is not JSON: {error}") from None
-        if not isinstance(raw, dict) or raw.get("version") != MANIFEST_VERSION:
+            manifest = from_json(cls, data, MAX_MANIFEST_BYTES)
+        except Malformed as error:
+            raise ModelError(f"model manifest cannot be used: {error}") from None
+        if manifest.version != MANIFEST_VERSION:
             raise ModelError(
-                f"model manifest has version {raw.get('version') if isinstance(raw, dict) else None!r}, "
-                f"this swisd reads version {MANIFEST_VERSION}: update the older device"
+                f"model manifest has version {manifest.version}, this swisd reads version {MANIFEST_VERSION}: "
+                "update the older device"
             )
-        try:
-            manifest = cls(
-                model_id=_text(raw, "model_id", 200),
-                architecture=_text(raw, "architecture", 100),
-                licence=_text(raw, "licence", 200),
-                source_sha256=_text(raw, "source_sha256", 64),
-                hidden=_whole(raw, "hidden", 1, 1 << 20),
-                vocab=_whole(raw, "vocab", 1, 1 << 24),
-                context=_whole(raw, "context", 1, 1 << 24),
-                blobs=tuple(_blob(item) for item in _list(raw, "blobs")),
-                units=tuple(_unit(item) for item in _list(raw, "units")),
-                graph=_whole(raw, "graph", 0, 1 << 20),
-                tokenizer=_whole(raw, "tokenizer", 0, 1 << 20),
-                config=_table(raw, "config"),
-            )
-        except KeyError as error:
-            raise ModelError(f"model manifest lacks {error}") from None
-        _check_shape(manifest)
         return manifest
-
-
-def _check_shape(manifest: Manifest) -> None:
-    units, n_blobs = manifest.units, len(manifest.blobs)
-    kinds = [unit.kind for unit in units]
-    if not 3 <= len(units) <= MAX_UNITS or kinds != ["embed", *["layer"] * (len(units) - 2), "head"]:
-        raise ModelError("model manifest: units must be embed, one or more layers, head")
-    if manifest.graph >= n_blobs or manifest.tokenizer >= n_blobs:
-        raise ModelError("model manifest: graph or tokenizer names a blob that is not listed")
-    graph_size = manifest.blobs[manifest.graph].size
-    for number, unit in enumerate(units):
-        offset, length = unit.fragment
-        if any(index >= n_blobs for index in unit.blobs) or offset + length > graph_size:
-            raise ModelError(f"model manifest: unit {number} points outside its blobs")
-
-
-def _text(raw: dict[str, Any], name: str, limit: int) -> str:
-    value = raw[name]
-    if not isinstance(value, str) or len(value) > limit:
-        raise ModelError(f"model manifest: {name} is not a text of at most {limit} characters")
-    return value
-
-
-def _whole(raw: dict[str, Any], name: str, low: int, high: int) -> int:
-    value = raw[name]
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ModelError(f"model manifest: {name} is not a whole number from {low} to {high}")
-    return value
-
-
-def _list(raw: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    value = raw[name]
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ModelError(f"model manifest: {name} is not a list of tables")
-    return value
-
-
-def _table(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    value = raw[name]
-    if not isinstance(value, dict):
-        raise ModelError(f"model manifest: {name} is not a table")
-    return value
-
-
-def _wholes(raw: dict[str, Any], name: str) -> tuple[int, ...]:
-    value = raw[name]
-    if not isinstance(value, list) or not all(
-        isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 1 << 48 for item in value
-    ):
-        raise ModelError(f"model manifest: {name} is not a list of whole numbers")
-    return tuple(value)
-
-
-def _blob(raw: dict[str, Any]) -> Blob:
-    sha256 = _text(raw, "sha256", 64)
-    if not SHA256.fullmatch(sha256):
-        raise ModelError("model manifest: a blob's name is not a sha256")
-    return Blob(sha256, _whole(raw, "size", 0, 1 << 48))
-
-
-def _unit(raw: dict[str, Any]) -> Unit:
-    kind = raw["kind"]
-    if kind not in UNIT_KINDS:
-        raise ModelError(f"model manifest: unknown unit kind {str(kind)[:40]!r}; update swisd on this device")
-    fragment = _wholes(raw, "fragment")
-    if len(fragment) != 2:
-        raise ModelError("model manifest: a fragment is an offset and a length")
-    return Unit(
-        kind=kind,
-        blobs=_wholes(raw, "blobs"),
-        fragment=(fragment[0], fragment[1]),
-        resident_bytes=_whole(raw, "resident_bytes", 0, 1 << 48),
-        kv_bytes_per_token=_whole(raw, "kv_bytes_per_token", 0, 1 << 32),
-        bytes_read=_whole(raw, "bytes_read", 0, 1 << 48),
-    )

@@ -1,0 +1,191 @@
+"""The words of the swarm as values: capability, link, plan, stage, sampling. See docs/architecture.md."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from swisd.core.checked import Items, Range, Text
+
+DeviceId = Annotated[str, Text(16)]  # 16 lower-case hex digits, made once and kept in the home folder
+SessionId = Annotated[str, Text(16)]  # 16 lower-case hex digits
+Sha = Annotated[str, Text(64)]
+Bytes = Annotated[int, Range(0, 1 << 50)]
+Millis = Annotated[float, Range(0.0, 1e7)]
+Epoch = Annotated[int, Range(0, 1 << 62)]
+Name = Annotated[str, Text(64)]
+Note = Annotated[str, Text(500)]
+UnitIndex = Annotated[int, Range(0, 1 << 16)]
+
+Objective = Literal["latency", "throughput", "spread"]
+DeviceState = Literal["idle", "measuring", "fetching", "loading", "ready", "failed"]
+Liveness = Literal["alive", "suspect", "dead", "left"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a device measured of itself with the real shard graph of one model.
+
+    One run of a shard with `n` layers over one token is predicted to take
+    `run_ms + n * layer_ms (+ embed_ms) (+ head_ms)` milliseconds; a prefill pass of `r` rows takes
+    `run_ms + r * n * layer_row_ms`. `head_ms` is None where the head does not fit the memory offered.
+    """
+
+    model: Sha
+    layer_ms: Millis
+    layer_row_ms: Millis
+    head_ms: Millis | None
+    embed_ms: Millis
+    run_ms: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLink:
+    """A measured way to one peer: round trip of a small frame in ms and bandwidth in Mbit/s."""
+
+    device: DeviceId
+    rtt_ms: Millis
+    mbit_s: Annotated[float, Range(0.0, 1e7)]
+    lane: Literal["tcp", "mqtt", "memory"] = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Units of a model whose blobs a device has on disk, as ranges `[start, end)`."""
+
+    model: Sha
+    model_id: Annotated[str, Text(200)]
+    ranges: Annotated[tuple[tuple[UnitIndex, UnitIndex], ...], Items(64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a device offers the swarm; published when it changes, retained by the bus."""
+
+    device: DeviceId
+    boot: int  # ms since 1970 when the process started: a later boot of one device replaces the earlier
+    name: Name
+    addresses: Annotated[tuple[Name, ...], Items(16)]
+    port: Annotated[int, Range(0, 65535)]
+    memory_bytes: Bytes  # what it offers for weights and KV cache
+    threads: Annotated[int, Range(1, 1024)]
+    platform: Name
+    version: Name
+    broker: bool  # can run the embedded broker and the scheduler
+    forge: bool  # can import model files
+    rank: Annotated[int, Range(0, 1 << 62)]  # who takes over as host: lowest first
+    profiles: Annotated[tuple[Profile, ...], Items(8)] = ()
+    holds: Annotated[tuple[Holding, ...], Items(64)] = ()
+    links: Annotated[tuple[PeerLink, ...], Items(8)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One device of a stage; `share` is its part of each layer (1.0: the whole layer)."""
+
+    device: DeviceId
+    share: Annotated[float, Range(0.0, 1.0)] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Contiguous units `[start, end)` and who runs them."""
+
+    start: UnitIndex
+    end: UnitIndex
+    members: Annotated[tuple[Member, ...], Items(64)]
+
+    @property
+    def device(self) -> str:
+        """The device of a stage that is not sliced."""
+        return self.members[0].device
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Stages in order; together they cover every unit once. The driver runs the first and the last."""
+
+    stages: Annotated[tuple[Stage, ...], Items(1024)]
+
+    @property
+    def driver(self) -> str:
+        return self.stages[0].device
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the scheduler decided about one device, and why, in words for its owner."""
+
+    device: DeviceId
+    used: bool
+    reason: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the cost model expects: ms for one token, ms per prompt token, and ms of each stage."""
+
+    token_ms: Millis
+    prompt_token_ms: Millis
+    stage_ms: Annotated[tuple[Millis, ...], Items(1024)]
+    hop_ms: Annotated[tuple[Millis, ...], Items(1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which device runs which shard. A higher epoch fences every lower one."""
+
+    epoch: Epoch
+    host: DeviceId
+    model: Sha  # the manifest's sha256
+    model_id: Annotated[str, Text(200)]
+    context: Annotated[int, Range(0, 1 << 24)]  # tokens a session may hold, as memory allows
+    objective: Objective
+    pipelines: Annotated[tuple[Pipeline, ...], Items(64)]
+    prediction: Prediction
+    verdicts: Annotated[tuple[Verdict, ...], Items(2048)] = ()
+    active: bool = False  # every stage is loaded: sessions may start
+    problem: Note = ""  # why there is no pipeline, when there is none
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen. temperature 0 is greedy; 0 or 1 switches each filter off as said."""
+
+    temperature: Annotated[float, Range(0.0, 100.0)] = 0.0
+    top_k: Annotated[int, Range(0, 1 << 24)] = 0  # 0: off
+    top_p: Annotated[float, Range(0.0, 1.0)] = 1.0  # 1: off
+    min_p: Annotated[float, Range(0.0, 1.0)] = 0.0  # 0: off
+    repetition_penalty: Annotated[float, Range(0.01, 100.0)] = 1.0  # 1: off
+    repetition_window: Annotated[int, Range(0, 1 << 16)] = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Rows of one session in a step.
+
+    `position` is the absolute position of the first row; `logits` says for how many of the trailing rows
+    the head's answer is wanted: 1 while generating, all for scoring, 0 for a prompt
+    chunk that is not the last.
+    """
+
+    session: SessionId
+    step: Annotated[int, Range(0, 1 << 31)]
+    position: Annotated[int, Range(0, 1 << 31)]
+    rows: Annotated[int, Range(1, 1 << 16)]
+    logits: Annotated[int, Range(0, 1 << 16)]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Teacher-forced result for a run of positions (see `swisd.runtime.scoring`)."""
+
+    top_ids: tuple[tuple[int, ...], ...] = ()
+    top_logprobs: tuple[tuple[float, ...], ...] = ()
+    next_logprobs: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """Messages dropped, by reason; shown so that nothing is dropped silently."""
+
+    counts: dict[str, int] = field(default_factory=dict)
