@@ -123,7 +123,7 @@ class Manifest:
             raise ModelError(f"model manifest cannot be used: {error}") from None
         if manifest.version != MANIFEST_VERSION:
             raise ModelError(
-                f"model manifest has version {manifest.version}, this swisd reads version {MANIFEST_VERSION}: "
+                f"model manifest has version {manifest.version}, this swisd reads {MANIFEST_VERSION}: "
                 "update the older device"
             )
         return manifest

@@ -1,0 +1,118 @@
+"""Binary frames that carry activations from one stage to the next, on a TCP lane or a shard topic.
+
+A frame is a fixed header, one entry per session slot, and the rows as little-endian float32 (or int64 token
+ids for the first stage of a remote driver), row-major. A CRC-32 over everything after it finds corruption
+that TCP's 16-bit sum lets through.
+
+    offset  size  field
+    0       4     magic "SWF1"
+    4       4     CRC-32 of bytes 8 to the end
+    8       1     kind
+    9       1     dtype: 0 none, 1 float32, 2 float16, 3 int64
+    10      2     number of slots
+    12      2     pipeline
+    14      2     destination stage
+    16      8     epoch
+    24      4     width: values per row
+    28      4     rows
+    32      8     sender (device id)
+    40      24 n  slots: session 8, step 4, position 4, rows 4, logits 4
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+from swisd.core.checked import Malformed
+from swisd.core.types import Slot
+
+MAGIC = b"SWF1"
+HEADER = struct.Struct("<4sIBBHHHQII8s")
+SLOT = struct.Struct("<8sIIII")
+MAX_SLOTS = 256
+MAX_ROWS = 1 << 16
+MAX_FRAME_BYTES = 64 << 20
+
+
+class FrameKind(IntEnum):
+    ACTIVATION = 1  # rows for the destination stage
+    PING = 2  # sent back as PONG at once: round trip and bandwidth
+    PONG = 3
+
+
+class Dtype(IntEnum):
+    NONE = 0
+    FLOAT32 = 1
+    FLOAT16 = 2
+    INT64 = 3
+
+    @property
+    def size(self) -> int:
+        return (0, 4, 2, 8)[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame. `payload` holds `rows * width` values of `dtype`; for pings any bytes (dtype NONE)."""
+
+    kind: FrameKind
+    epoch: int
+    sender: str
+    pipeline: int = 0
+    stage: int = 0
+    slots: tuple[Slot, ...] = ()
+    dtype: Dtype = Dtype.NONE
+    width: int = 0
+    rows: int = 0
+    payload: bytes | memoryview = b""
+
+
+def encode(frame: Frame) -> list[bytes | memoryview]:
+    """The frame as buffers to write one after the other; the payload is not copied."""
+    head = bytearray(HEADER.size + SLOT.size * len(frame.slots))
+    HEADER.pack_into(
+        head, 0, MAGIC, 0, frame.kind, frame.dtype, len(frame.slots), frame.pipeline, frame.stage,
+        frame.epoch, frame.width, frame.rows, bytes.fromhex(frame.sender),
+    )  # fmt: skip
+    for number, slot in enumerate(frame.slots):
+        SLOT.pack_into(
+            head, HEADER.size + SLOT.size * number,
+            bytes.fromhex(slot.session), slot.step, slot.position, slot.rows, slot.logits,
+        )  # fmt: skip
+    crc = zlib.crc32(frame.payload, zlib.crc32(memoryview(head)[8:]))
+    struct.pack_into("<I", head, 4, crc)
+    return [bytes(head), frame.payload]
+
+
+def decode(data: bytes | memoryview) -> Frame:
+    """Check and read one frame; the payload is a view of `data`. Raises `Malformed`."""
+    view = memoryview(data)
+    if not HEADER.size <= len(view) <= MAX_FRAME_BYTES:
+        raise Malformed(f"frame of {len(view)} bytes")
+    magic, crc, kind, dtype, n_slots, pipeline, stage, epoch, width, rows, sender = HEADER.unpack_from(view)
+    if magic != MAGIC:
+        raise Malformed("frame without the magic of this version")
+    if zlib.crc32(view[8:]) != crc:
+        raise Malformed("frame with a wrong checksum")
+    body = HEADER.size + SLOT.size * n_slots
+    if n_slots > MAX_SLOTS or rows > MAX_ROWS or len(view) < body:
+        raise Malformed(f"frame with {n_slots} slots and {rows} rows")
+    try:
+        frame_kind, frame_dtype = FrameKind(kind), Dtype(dtype)
+    except ValueError as error:
+        raise Malformed(f"frame: {error}") from None
+    payload = view[body:]
+    if frame_dtype is not Dtype.NONE and len(payload) != rows * width * frame_dtype.size:
+        raise Malformed(f"frame of {rows} x {width} values with {len(payload)} bytes")
+    slots = tuple(_slot(view, HEADER.size + SLOT.size * number) for number in range(n_slots))
+    return Frame(
+        frame_kind, epoch, sender.hex(), pipeline, stage, slots, frame_dtype, width, rows, payload
+    )  # fmt: skip
+
+
+def _slot(view: memoryview, offset: int) -> Slot:
+    session, step, position, rows, logits = SLOT.unpack_from(view, offset)
+    if not 1 <= rows <= MAX_ROWS or logits > rows or position > 1 << 30 or step > 1 << 30:
+        raise Malformed(f"frame slot with {rows} rows at {position}")
+    return Slot(session.hex(), step, position, rows, logits)
