@@ -1,0 +1,152 @@
+"""The control messages of the swarm, as checked dataclasses; `swisd.wire.messages` puts them on topics."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from swisd.core.checked import Items, Range, Text
+from swisd.core.types import (
+    Bytes,
+    Capability,
+    DeviceId,
+    DeviceState,
+    Epoch,
+    FinishReason,
+    Liveness,
+    Millis,
+    Name,
+    Note,
+    Plan,
+    SamplingParams,
+    SessionId,
+    Sha,
+    UnitIndex,
+)
+
+Tokens = Annotated[tuple[Annotated[int, Range(0, 1 << 24)], ...], Items(1 << 17)]
+Rows = Annotated[tuple[tuple[float, ...], ...], Items(1 << 12)]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A running session as the dashboard shows it."""
+
+    session: SessionId
+    asker: DeviceId
+    prompt_tokens: Annotated[int, Range(0, 1 << 24)]
+    tokens: Annotated[int, Range(0, 1 << 24)]
+    tokens_per_s: Annotated[float, Range(0.0, 1e9)]
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One heartbeat: alive, in which state, with what measured."""
+
+    device: DeviceId
+    boot: int
+    seq: Annotated[int, Range(0, 1 << 53)]
+    state: DeviceState
+    epoch: Epoch  # of the plan whose shards this device has loaded (state "ready") or works on
+    progress: Annotated[float, Range(0.0, 1.0)] = 0.0
+    note: Note = ""
+    free_bytes: Bytes = 0
+    resident_bytes: Bytes = 0
+    stage_ms: Millis = 0.0  # median of its last one-token steps, all its stages of a pipeline together
+    token_ms: Millis = 0.0  # as a driver: median time of a whole step round the swarm
+    sessions: Annotated[tuple[SessionView, ...], Items(32)] = ()
+    drops: Annotated[dict[str, int], Items(32)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A farewell, or the will that the broker speaks for a client whose connection broke."""
+
+    device: DeviceId
+    boot: int
+    proper: bool  # False: only a hint; heartbeats decide
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """One device as the host sees it; what workers, askers and dashboards know of each other."""
+
+    device: DeviceId
+    name: Name
+    liveness: Liveness
+    state: DeviceState
+    addresses: Annotated[tuple[Name, ...], Items(16)]
+    port: Annotated[int, Range(0, 65535)]
+    rank: Annotated[int, Range(0, 1 << 62)]
+    broker: bool
+    memory_bytes: Bytes
+    holds: Annotated[tuple[tuple[Sha, UnitIndex, UnitIndex], ...], Items(64)] = ()
+    layer_ms: Millis = 0.0
+    stage_ms: Millis = 0.0
+    resident_bytes: Bytes = 0
+    rtt_ms: Millis = 0.0
+    progress: Annotated[float, Range(0.0, 1.0)] = 0.0
+    note: Note = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The swarm in one message, from the host, so that nobody else has to read every heartbeat."""
+
+    host: DeviceId
+    epoch: Epoch
+    seq: Annotated[int, Range(0, 1 << 53)]
+    members: Annotated[tuple[MemberView, ...], Items(2048)]
+    sessions: Annotated[tuple[SessionView, ...], Items(256)] = ()
+    token_ms: Millis = 0.0
+    note: Note = ""
+    model: Annotated[str, Text(64)] = ""  # manifest sha256 of the model that the swarm is to run
+    model_id: Annotated[str, Text(200)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To a driver: start a session (idempotent), say that the asker still listens, or end it."""
+
+    op: Literal["start", "renew", "cancel"]
+    session: SessionId
+    asker: DeviceId
+    epoch: Epoch = 0
+    prompt: Tokens = ()
+    emitted: Tokens = ()  # tokens already answered, when a session is continued on another driver
+    stop_ids: Annotated[tuple[Annotated[int, Range(0, 1 << 24)], ...], Items(64)] = ()
+    max_tokens: Annotated[int, Range(0, 1 << 24)] = 0
+    seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    score_top: Annotated[int, Range(0, 100)] = 0  # above 0: teacher-forced scores instead of new tokens
+    from_index: Annotated[int, Range(0, 1 << 31)] = 0  # renew: the next message expected; repairs a gap
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """From a driver to the asker: `index` counts the messages of a session without a gap."""
+
+    session: SessionId
+    index: Annotated[int, Range(0, 1 << 31)]
+    epoch: Epoch
+    tokens: Tokens = ()
+    top_ids: Annotated[tuple[Tokens, ...], Items(1 << 12)] = ()
+    top_logprobs: Rows = ()
+    next_logprobs: Annotated[tuple[float | None, ...], Items(1 << 12)] = ()
+    finish: FinishReason | None = None
+    error: Note = ""
+    prompt_ms: Millis = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """To the host: a failure seen by a stage, or a wish (another model, another objective)."""
+
+    op: Literal["failed", "model", "replan"]
+    device: DeviceId
+    epoch: Epoch = 0
+    session: Annotated[str, Text(16)] = ""
+    model_id: Annotated[str, Text(200)] = ""
+    note: Note = ""
+
+
+Message = Beat | Capability | Gone | Digest | Plan | Ask | Out | Call
