@@ -1,0 +1,1 @@
+"""Laptop side only: GGUF files become blobs, graph fragments and a manifest."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: shards, their KV cache, the throughput probe."""
