@@ -1,0 +1,1 @@
+"""The one place every socket goes through: it proves the swarm key today and encrypts tomorrow."""
