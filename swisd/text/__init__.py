@@ -1,1 +1,1 @@
-"""Tokenizers, chat templates and incremental detokenising. Standard library only, jinja2 when a chat is rendered."""
+"""Tokenizers, chat templates and incremental detokenising: standard library, and jinja2 for chats."""

@@ -9,6 +9,7 @@ original is cut at the same places. ASCII is its own image, so ordinary prose co
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from unicodedata import category
 
 from swisd.core.errors import ModelError
@@ -59,7 +60,7 @@ class WordSplitter:
         cuts = [0, len(text)] if text else [0]
         for pattern in self.patterns:
             finer = [0]
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in pairwise(cuts):
                 # A slice, not pos and endpos: a look-ahead must not see past the piece.
                 piece = image[start:end] if len(cuts) > 2 else image
                 for match in pattern.finditer(piece):
@@ -70,7 +71,7 @@ class WordSplitter:
                 if end > finer[-1]:
                     finer.append(end)
             cuts = finer
-        return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+        return [text[start:end] for start, end in pairwise(cuts)]
 
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
