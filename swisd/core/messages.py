@@ -105,9 +105,13 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """To a driver: start a session (idempotent), say that the asker still listens, or end it."""
+    """About a session, to the devices that run it.
 
-    op: Literal["start", "renew", "cancel"]
+    The asker starts it (idempotent), renews it while it listens and cancels it; the driver cancels it on its
+    workers; a worker that cannot go on tells the driver by `fail`.
+    """
+
+    op: Literal["start", "renew", "cancel", "fail"]
     session: SessionId
     asker: DeviceId
     epoch: Epoch = 0
@@ -119,6 +123,7 @@ class Ask:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     score_top: Annotated[int, Range(0, 100)] = 0  # above 0: teacher-forced scores instead of new tokens
     from_index: Annotated[int, Range(0, 1 << 31)] = 0  # renew: the next message expected; repairs a gap
+    note: Note = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +139,18 @@ class Out:
     next_logprobs: Annotated[tuple[float | None, ...], Items(1 << 12)] = ()
     finish: FinishReason | None = None
     error: Note = ""
+    retry: bool = False  # ended by the swarm, not by the model: the asker may continue elsewhere
+    waiting: Annotated[int, Range(0, 1 << 20)] = 0  # sessions before this one in the driver's queue
     prompt_ms: Millis = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """To the host: a failure seen by a stage, or a wish (another model, another objective)."""
+    """To the host: a wish for another model, or for a new plan."""
 
-    op: Literal["failed", "model", "replan"]
+    op: Literal["model", "replan"]
     device: DeviceId
-    epoch: Epoch = 0
-    session: Annotated[str, Text(16)] = ""
     model_id: Annotated[str, Text(200)] = ""
-    note: Note = ""
 
 
 Message = Beat | Capability | Gone | Digest | Plan | Ask | Out | Call

@@ -1,0 +1,259 @@
+"""The asker of one session: it keeps the truth (prompt, tokens so far, seed) and sees it through to an end.
+
+Pure like the rest of the core: `handle(event, now) -> effects`. If the swarm loses the session, the asker
+starts it again under the next plan with the tokens it has, so the stream goes on where it stood.
+"""
+
+from dataclasses import dataclass, replace
+
+from swisd.core import deadlines
+from swisd.core.effects import CancelTimer, Publish, SetTimer
+from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
+from swisd.core.messages import Ask, Digest, Out
+from swisd.core.types import FinishReason, Plan, SamplingParams
+
+MAX_ATTEMPTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. `session` is 16 hex digits; its last two are replaced by the attempt's number."""
+
+    session: str
+    asker: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams
+    seed: int
+    stop_ids: tuple[int, ...]
+    score_top: int = 0
+    model_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Subscribe to what the driver says of this session."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """New tokens or scores, in order, without gap or repeat."""
+
+    out: Out
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why nothing comes yet, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over. `error` says why if `finish` is "error"."""
+
+    finish: FinishReason
+    error: str
+    plan: Plan | None
+    prompt_ms: float
+
+
+AskerEffect = Publish | SetTimer | CancelTimer | Listen | Answered | Waiting | Ended
+
+
+class Asker:
+    """One session from submission to its end."""
+
+    def __init__(self, request: Request, *, patience: float = deadlines.PATIENCE) -> None:
+        self._request = request
+        self._patience = patience
+        self._attempt = -1
+        self._plan: Plan | None = None
+        self._asked: Plan | None = None  # the plan under which the running attempt was submitted
+        self._next = 0  # index of the next message of this attempt
+        self._early: dict[int, Out] = {}
+        self._emitted: list[int] = []
+        self._rows = 0  # scored positions delivered
+        self._seen_rows = 0  # scored positions of this attempt
+        self._moved = 0.0
+        self._signs: object = None
+        self._said = ""
+        self._digest: Digest | None = None
+        self.ended = False
+
+    @property
+    def session(self) -> str:
+        return f"{self._request.session[:14]}{max(self._attempt, 0):02x}"
+
+    def handle(self, event: object, now: float) -> list[AskerEffect]:
+        """Take one event of the bus or a timer."""
+        out: list[AskerEffect] = []
+        if self.ended:
+            return out
+        match event:
+            case Started():
+                self._moved = now
+                out.append(SetTimer("ask", now + deadlines.RENEW))
+            case Received(message=Plan() as plan):
+                self._on_plan(plan, now, out)
+            case Received(message=Digest() as digest):
+                self._on_digest(digest, now, out)
+            case Received(message=Out() as said):
+                self._on_out(said, now, out)
+            case Timer(name="ask"):
+                self._on_timer(now, out)
+            case BusChanged(connected=False):
+                self._tell("the swarm's bus is lost; trying to reach it again", out)
+            case Stopping():
+                self._cancel(out)
+                self._end("cancelled", "", out)
+            case _:
+                pass
+        return out
+
+    def _on_plan(self, plan: Plan, now: float, out: list[AskerEffect]) -> None:
+        if self._plan is not None and plan.epoch < self._plan.epoch:
+            return
+        self._plan = plan
+        self._moved = now
+        lost = self._asked is not None and plan.epoch > self._asked.epoch
+        if lost:
+            self._asked = None
+        if self._asked is None:
+            self._submit(now, out)
+
+    def _on_digest(self, digest: Digest, now: float, out: list[AskerEffect]) -> None:
+        self._digest = digest
+        signs = (digest.note, tuple((item.device, item.state, item.progress) for item in digest.members))
+        if signs != self._signs:
+            self._signs, self._moved = signs, now
+        if self._asked is None:
+            self._tell(self._why_waiting(), out)
+
+    def _on_out(self, said: Out, now: float, out: list[AskerEffect]) -> None:
+        if said.session != self.session or self._asked is None:
+            return
+        self._moved = now
+        if said.waiting:
+            self._tell(f"busy: {said.waiting} before you", out)
+            return
+        if said.index >= self._next:
+            self._early[said.index] = said
+        while (item := self._early.pop(self._next, None)) is not None and not self.ended:
+            self._next += 1
+            self._take(item, now, out)
+
+    def _take(self, item: Out, now: float, out: list[AskerEffect]) -> None:
+        if item.tokens or item.top_ids:
+            self._emitted.extend(item.tokens)
+            fresh = self._new_rows(item)
+            if item.tokens or fresh.top_ids:
+                out.append(Answered(fresh))
+        if item.finish is None:
+            return
+        if item.finish == "error" and item.retry:
+            self._asked = None
+            self._tell(f"{item.error}; going on under the next plan", out)
+            if self._plan is not None and self._plan.epoch > item.epoch:
+                self._submit(now, out)
+            return
+        self._end(item.finish, item.error, out, item.prompt_ms)
+
+    def _new_rows(self, item: Out) -> Out:
+        """Scores of a repeated attempt begin again: leave out the rows that were delivered."""
+        if not item.top_ids:
+            return item
+        start = self._seen_rows
+        skip = max(0, self._rows - start)
+        self._seen_rows = start + len(item.top_ids)
+        self._rows = max(self._rows, self._seen_rows)
+        return replace(
+            item,
+            top_ids=item.top_ids[skip:],
+            top_logprobs=item.top_logprobs[skip:],
+            next_logprobs=item.next_logprobs[skip:],
+        )
+
+    def _submit(self, now: float, out: list[AskerEffect]) -> None:
+        plan = self._plan
+        if plan is None or not plan.active or not plan.pipelines:
+            if plan is not None:
+                self._tell(self._why_waiting(), out)
+            return
+        wanted = self._request.model_id
+        if wanted and plan.model_id != wanted:
+            advice = f"start its host with `swisd up --model {wanted}`"
+            self._end("error", f"the swarm runs {plan.model_id}, not {wanted}: {advice}", out)
+            return
+        if self._attempt + 1 >= MAX_ATTEMPTS:
+            self._end(
+                "error", f"the session was lost {MAX_ATTEMPTS} times: the swarm is not stable enough", out
+            )
+            return
+        self._attempt += 1
+        self._asked, self._next, self._moved = plan, 0, now
+        self._early.clear()
+        self._seen_rows = 0
+        request = self._request
+        out.append(Listen(self.session))
+        out.append(
+            Publish(
+                Ask(
+                    "start", self.session, request.asker, plan.epoch, request.prompt, tuple(self._emitted),
+                    request.stop_ids, request.max_tokens, request.seed, request.sampling, request.score_top,
+                ),
+                to=plan.pipelines[0].driver,
+            )
+        )  # fmt: skip
+
+    def _on_timer(self, now: float, out: list[AskerEffect]) -> None:
+        out.append(SetTimer("ask", now + deadlines.RENEW))
+        if now - self._moved > self._patience:
+            self._cancel(out)
+            self._end("error", f"nothing moved for {self._patience:.0f} s: {self._why_waiting()}", out)
+            return
+        if self._asked is not None:
+            out.append(
+                Publish(
+                    Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=self._next),
+                    to=self._asked.pipelines[0].driver,
+                )
+            )
+        elif self._plan is not None:
+            self._submit(now, out)
+
+    def _cancel(self, out: list[AskerEffect]) -> None:
+        if self._asked is not None:
+            ask = Ask("cancel", self.session, self._request.asker, self._asked.epoch)
+            out.append(Publish(ask, to=self._asked.pipelines[0].driver))
+
+    def _end(self, finish: FinishReason, error: str, out: list[AskerEffect], prompt_ms: float = 0.0) -> None:
+        self.ended = True
+        out.append(CancelTimer("ask"))
+        out.append(Ended(finish, error, self._asked or self._plan, prompt_ms))
+
+    def _tell(self, text: str, out: list[AskerEffect]) -> None:
+        if text and text != self._said:
+            self._said = text
+            out.append(Waiting(text))
+
+    def _why_waiting(self) -> str:
+        """The most useful thing known about why there is no active plan."""
+        plan, digest = self._plan, self._digest
+        if self._asked is not None:
+            return "the driver does not answer"
+        if plan is not None and plan.problem:
+            return plan.problem
+        if digest is not None and digest.note:
+            return digest.note
+        if digest is not None:
+            for member in digest.members:
+                if member.state in ("measuring", "fetching", "loading"):
+                    done = f" {member.progress:.0%}" if member.state != "measuring" else ""
+                    return f"{member.name} is {member.state}{done}"
+                if member.state == "failed":
+                    return f"{member.name} failed: {member.note}"
+        return "waiting for a plan" if digest is not None else "waiting for the swarm's host"

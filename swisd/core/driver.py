@@ -1,0 +1,283 @@
+"""A device as driver: admits sessions, feeds their rows into the pipeline, says the tokens."""
+
+from collections import deque
+from statistics import median
+
+from swisd.core import deadlines
+from swisd.core.effects import (
+    Activation,
+    CancelTimer,
+    DropSession,
+    Publish,
+    RunStep,
+    Sample,
+    Score,
+    SetTimer,
+    Work,
+)
+from swisd.core.events import StepDone
+from swisd.core.local import Effects, Local
+from swisd.core.messages import Ask, Out, SessionView
+from swisd.core.session import Session
+from swisd.core.types import Plan, Scores
+
+MAX_QUEUE = 64
+
+
+class Driver:
+    """The sessions that this device drives, under the plan it has loaded."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._sessions: dict[str, Session] = {}
+        self._queue: deque[Ask] = deque()
+        self._token_ms: deque[float] = deque(maxlen=64)
+
+    @property
+    def token_ms(self) -> float:
+        """Median ms between two tokens of one session while it ran alone."""
+        return median(self._token_ms) if self._token_ms else 0.0
+
+    def views(self) -> tuple[SessionView, ...]:
+        running = [
+            SessionView(
+                session.key,
+                session.ask.asker,
+                len(session.ask.prompt),
+                len(session.emitted) or session.scored,
+                round(session.tokens_per_s, 2),
+            )
+            for session in self._sessions.values()
+            if session.finish is None
+        ]
+        waiting = [SessionView(ask.session, ask.asker, len(ask.prompt), 0, 0.0, True) for ask in self._queue]
+        return tuple((running + waiting)[:32])
+
+    def on_ask(self, ask: Ask, now: float, out: Effects) -> None:
+        match ask.op:
+            case "start":
+                self._start(ask, now, out)
+            case "renew":
+                self._renew(ask, now, out)
+            case "cancel":
+                self._cancel(ask, now, out)
+            case "fail":
+                if session := self._running(ask.session):
+                    self._fail(session, ask.note, now, out)
+
+    def on_plan(self, plan: Plan, now: float, out: Effects) -> None:
+        """A new plan: what ran under the old one is handed back to the askers, who continue it."""
+        for session in list(self._sessions.values()):
+            if session.finish is None and session.epoch != plan.epoch:
+                self._fail(session, "the plan changed", now, out)
+        for ask in self._queue:
+            out.append(
+                Publish(Out(ask.session, 0, plan.epoch, finish="error", error="the plan changed", retry=True))
+            )
+        self._queue.clear()
+        self._token_ms.clear()
+
+    def head(self, activation: Activation, now: float, out: Effects) -> None:
+        """Rows reached the last stage: run the head on them, or note that a prompt chunk went round."""
+        slot = activation.slots[0]
+        session = self._running(slot.session)
+        if session is None:
+            self._local.drop("rows of a session that ended")
+            return
+        if activation.rows == 0:
+            self._went_round(session, slot.step, now, out)
+            return
+        request = session.head_request(slot.step)
+        if request is None:
+            self._local.drop("rows that nobody awaits")
+            return
+        work = Work(activation.epoch, activation.stage, slot.session, slot.step)
+        sample = request if isinstance(request, Sample) else None
+        score = request if isinstance(request, Score) else None
+        out.append(RunStep(work, activation, sample, score))
+
+    def request_for(self, session: str, step: int) -> Sample | Score | None:
+        """What the head is to do with a step, for a plan with a single stage."""
+        running = self._running(session)
+        return running.head_request(step) if running else None
+
+    def on_head_done(self, event: StepDone, now: float, out: Effects) -> None:
+        """The head answered with a token or scores (or ran a prompt chunk that wants neither)."""
+        session = self._running(event.work.session)
+        if session is None:
+            return
+        item = session.running.get(event.work.step)
+        if item is None:
+            return
+        if event.token is not None:
+            self._note_time(session, now)
+            out.append(Publish(session.on_token(event.token, now)))
+        elif event.scores is not None:
+            self._scored(session, item.position, event.scores, now, out)
+        self._went_round(session, event.work.step, now, out)
+
+    def on_fed(self, session_key: str, now: float, out: Effects) -> None:
+        """The first stage is free again: feed the next prompt chunk behind the last."""
+        if session := self._running(session_key):
+            self._feed(session, now, out)
+
+    def on_timer(self, name: str, now: float, out: Effects) -> None:
+        if session := self._running(name.removeprefix("step:")):
+            self._fail(session, f"no answer from the swarm within {deadlines.STEP:.0f} s", now, out)
+
+    def sweep(self, now: float, out: Effects) -> None:
+        """End sessions whose asker fell silent, forget those long finished."""
+        for key, session in list(self._sessions.items()):
+            if session.finish is not None:
+                if now - session.finished_at > deadlines.KEEP_DONE:
+                    del self._sessions[key]
+            elif now - session.renewed > deadlines.LEASE:
+                out.append(Publish(session.say(now=now, finish="cancelled", error="the asker fell silent")))
+                self._ended(session, now, out)
+
+    def _start(self, ask: Ask, now: float, out: Effects) -> None:
+        known = self._sessions.get(ask.session)
+        if known is not None or any(item.session == ask.session for item in self._queue):
+            return
+        plan = self._local.plan
+        if plan is None or not plan.active or ask.epoch != plan.epoch or not self._drives(plan):
+            epoch = plan.epoch if plan else 0
+            out.append(
+                Publish(Out(ask.session, 0, epoch, finish="error", error="the plan changed", retry=True))
+            )
+            return
+        problem = self._problem(ask, plan)
+        if problem:
+            out.append(Publish(Out(ask.session, 0, plan.epoch, finish="error", error=problem)))
+            return
+        self._queue.append(ask)
+        self._admit(now, out)
+        if self._queue and self._queue[-1] is ask:
+            out.append(
+                Publish(Out(ask.session, 0, plan.epoch, waiting=len(self._queue) + len(self._sessions)))
+            )
+
+    def _problem(self, ask: Ask, plan: Plan) -> str:
+        if not ask.prompt:
+            return "the prompt is empty: say something"
+        room = plan.context - (0 if ask.score_top else 1)
+        if len(ask.prompt) > room:
+            return (
+                f"the prompt has {len(ask.prompt)} tokens, the swarm's memory holds {room} under this plan: "
+                "shorten it, or offer more memory (swisd up --memory)"
+            )
+        manifest = self._local.manifest
+        if manifest is not None and max(ask.prompt) >= manifest.vocab:
+            return f"the prompt holds token {max(ask.prompt)}, the model's vocabulary has {manifest.vocab}"
+        if len(self._queue) >= MAX_QUEUE:
+            return f"busy: {len(self._queue)} requests wait already; try again later"
+        return ""
+
+    def _admit(self, now: float, out: Effects) -> None:
+        plan = self._local.plan
+        while self._queue and plan is not None:
+            ask = self._queue[0]
+            limit = (
+                0 if ask.score_top else min(ask.max_tokens or plan.context, plan.context - len(ask.prompt))
+            )
+            session = Session.begin(ask, plan.epoch, limit, now)
+            used = sum(item.reserved for item in self._sessions.values() if item.finish is None)
+            if used + session.reserved > plan.context and used:
+                return
+            self._queue.popleft()
+            self._sessions[session.key] = session
+            self._arm(session, now, out)
+            self._feed(session, now, out)
+
+    def _feed(self, session: Session, now: float, out: Effects) -> None:
+        plan = self._local.plan
+        if plan is None:
+            return
+        stages = plan.pipelines[0].stages
+        # As many prompt chunks in flight as there are stages, and one that waits: all devices have work.
+        if len(session.running) > len(stages):
+            return
+        if (taken := session.take()) is None:
+            return
+        slot, item = taken
+        activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
+        work = Work(plan.epoch, 0, session.key, slot.step)
+        request = session.head_request(slot.step) if len(stages) == 1 and slot.logits else None
+        sample = request if isinstance(request, Sample) else None
+        score = request if isinstance(request, Score) else None
+        out.append(RunStep(work, activation, sample, score))
+
+    def _went_round(self, session: Session, step: int, now: float, out: Effects) -> None:
+        session.acknowledge(step)
+        if session.ask.score_top and not session.running and not session.todo and session.finish is None:
+            out.append(Publish(session.say(now=now, finish="stop")))
+        if session.finish is not None:
+            self._ended(session, now, out)
+            return
+        self._arm(session, now, out)
+        self._feed(session, now, out)
+
+    def _scored(self, session: Session, position: int, scores: Scores, now: float, out: Effects) -> None:
+        session.scored = position + len(scores.top_ids)
+        out.append(
+            Publish(
+                session.say(
+                    now=now,
+                    top_ids=scores.top_ids,
+                    top_logprobs=scores.top_logprobs,
+                    next_logprobs=scores.next_logprobs,
+                )
+            )
+        )
+
+    def _note_time(self, session: Session, now: float) -> None:
+        alone = sum(1 for item in self._sessions.values() if item.finish is None) == 1
+        if alone and len(session.token_times) > 1:
+            self._token_ms.append((now - session.token_times[-1]) * 1000.0)
+
+    def _renew(self, ask: Ask, now: float, out: Effects) -> None:
+        session = self._sessions.get(ask.session)
+        if session is None:
+            if not any(item.session == ask.session for item in self._queue):
+                epoch = self._local.plan.epoch if self._local.plan else 0
+                message = "the driver does not know this session"
+                out.append(
+                    Publish(
+                        Out(ask.session, ask.from_index, epoch, finish="error", error=message, retry=True)
+                    )
+                )
+            return
+        session.renewed = now
+        for missed in session.outs[ask.from_index :]:
+            out.append(Publish(missed))
+
+    def _cancel(self, ask: Ask, now: float, out: Effects) -> None:
+        self._queue = deque(item for item in self._queue if item.session != ask.session)
+        if session := self._running(ask.session):
+            out.append(Publish(session.say(now=now, finish="cancelled")))
+            self._ended(session, now, out)
+
+    def _fail(self, session: Session, reason: str, now: float, out: Effects) -> None:
+        out.append(Publish(session.say(now=now, finish="error", error=reason, retry=True)))
+        self._ended(session, now, out)
+
+    def _ended(self, session: Session, now: float, out: Effects) -> None:
+        """Free the caches here and on the workers, and let the next one in."""
+        out.append(CancelTimer(f"step:{session.key}"))
+        out.append(DropSession(session.key))
+        plan = self._local.plan
+        if plan is not None and plan.epoch == session.epoch and plan.pipelines:
+            others = {stage.device for stage in plan.pipelines[0].stages} - {self._local.device}
+            for device in sorted(others):
+                out.append(Publish(Ask("cancel", session.key, self._local.device, plan.epoch), to=device))
+        self._admit(now, out)
+
+    def _arm(self, session: Session, now: float, out: Effects) -> None:
+        out.append(SetTimer(f"step:{session.key}", now + deadlines.STEP))
+
+    def _running(self, key: str) -> Session | None:
+        session = self._sessions.get(key)
+        return session if session is not None and session.finish is None else None
+
+    def _drives(self, plan: Plan) -> bool:
+        return bool(plan.pipelines) and plan.pipelines[0].driver == self._local.device

@@ -1,0 +1,202 @@
+"""What happens to a machine: messages, frames, timers, and the ends of what it asked for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from swisd.core.effects import Activation, Work
+from swisd.core.messages import Message
+from swisd.core.model import Manifest
+from swisd.core.types import Holding, PeerLink, Profile, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The node runs; the machine may begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The person asked this device to leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusChanged:
+    """The bus was reached or lost."""
+
+    connected: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A control message whose proof was right, and who sent it."""
+
+    sender: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class FrameArrived:
+    """Rows for one of this device's stages."""
+
+    sender: str
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLost:
+    """Rows could not be delivered to a device over any lane."""
+
+    device: str
+    activation: Activation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A timer that was asked for."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far fetching (`loading` False) or loading is, from 0 to 1."""
+
+    epoch: int
+    loading: bool
+    fraction: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsLoaded:
+    """All stages of a plan that are this device's are ready."""
+
+    epoch: int
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """This device cannot run its stages of a plan."""
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head."""
+
+    work: Work
+    rows: int
+    payload: Any
+    compute_ms: float
+    token: int | None = None
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """A stage could not run."""
+
+    work: Work
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestReady:
+    """A model's manifest was fetched and checked."""
+
+    model: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFailed:
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingsChanged:
+    """What this device has on disk, after an import, a fetch or a removal."""
+
+    holds: tuple[Holding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvideProgress:
+    """How far a model's download and import are, from 0 to 1."""
+
+    fraction: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProvideFailed:
+    model_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """This device's own figures for a model."""
+
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureFailed:
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinksMeasured:
+    """Round trip and bandwidth to some peers; a peer that did not answer is left out."""
+
+    links: tuple[PeerLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferChanged:
+    """What this device may give to the swarm now."""
+
+    memory_bytes: int
+    free_bytes: int
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A message or frame that was refused at the door, by reason."""
+
+    reason: str
+
+
+Event = (
+    Started
+    | Stopping
+    | BusChanged
+    | Received
+    | FrameArrived
+    | FrameLost
+    | Timer
+    | LoadProgress
+    | ShardsLoaded
+    | LoadFailed
+    | StepDone
+    | StepFailed
+    | ManifestReady
+    | ManifestFailed
+    | HoldingsChanged
+    | ProvideProgress
+    | ProvideFailed
+    | Measured
+    | MeasureFailed
+    | LinksMeasured
+    | OfferChanged
+    | Dropped
+)

@@ -1,0 +1,332 @@
+"""A device as host: keeps the membership, makes the plan, says both to everyone."""
+
+from dataclasses import replace
+
+from swisd.core import deadlines
+from swisd.core.costmodel import predict
+from swisd.core.effects import GetManifest, Notice, ProvideModel, Publish
+from swisd.core.events import ProvideFailed, ProvideProgress
+from swisd.core.local import Effects, Local
+from swisd.core.membership import Entry, Membership
+from swisd.core.messages import Beat, Call, Digest, Gone, MemberView
+from swisd.core.model import Manifest
+from swisd.core.placement import Placement, Wish, place
+from swisd.core.replan import broken, devices_of, worthwhile
+from swisd.core.types import Capability, Plan, Prediction, Verdict
+
+NOTHING = Prediction(0.0, 0.0, (), ())
+
+
+class Host:
+    """The scheduler's state; idle unless this device leads."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self.members = Membership()
+        self.model_id = local.config.model_id
+        self.plan: Plan | None = None
+        self._epoch = 0
+        self._seq = 0
+        self._dirty_since: float | None = None
+        self._said_at = -1e9
+        self._providing: str | None = None
+        self._provide_note = ""
+        self._fetching: str | None = None
+        self._retry_at = 0.0
+        self._bans: dict[str, tuple[float, str]] = {}
+        self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
+
+    def begin(self, now: float, out: Effects) -> None:
+        """Become host: continue above every epoch that was ever heard."""
+        self.members = Membership()
+        self.plan = None
+        if self._local.plan is not None:
+            self._epoch = max(self._epoch, self._local.plan.epoch)
+        self._dirty_since = now
+        out.append(Notice("info", "this device is the host: it plans for the swarm"))
+        self._say(now, out)
+
+    def on_beat(self, beat: Beat, now: float) -> None:
+        known = self.members.entries.get(beat.device)
+        new = known is None or known.beat is None or known.boot != beat.boot
+        if self.members.on_beat(beat, now) or new:
+            self._touch(now)
+        self._epoch = max(self._epoch, beat.epoch)
+        before = self._progress.get(beat.device)
+        if before is None or before[0] != beat.progress:
+            self._progress[beat.device] = (beat.progress, now)
+
+    def on_capability(self, capability: Capability, now: float) -> None:
+        if self.members.on_capability(capability, now):
+            self._touch(now)
+
+    def on_gone(self, gone: Gone, now: float, out: Effects) -> None:
+        entry = self.members.entries.get(gone.device)
+        if self.members.on_gone(gone):
+            out.append(Notice("info", f"{_name(entry)} left"))
+            self._touch(now)
+
+    def on_call(self, call: Call, now: float, out: Effects) -> None:
+        if call.op == "model" and call.model_id and call.model_id != self.model_id:
+            out.append(Notice("info", f"model {call.model_id} was asked for"))
+            self.model_id = call.model_id
+            self._providing, self._provide_note, self._retry_at = None, "", 0.0
+        self._touch(now)
+
+    def on_provided(self, now: float) -> None:
+        self._providing, self._provide_note = None, ""
+        self._touch(now)
+
+    def on_provide_progress(self, event: ProvideProgress) -> None:
+        self._provide_note = event.note
+
+    def on_provide_failed(self, event: ProvideFailed, now: float, out: Effects) -> None:
+        self._providing, self._provide_note = None, event.reason
+        self._retry_at = now + 6 * deadlines.RETRY
+        out.append(Notice("error", event.reason))
+
+    def on_manifest(self, now: float) -> None:
+        self._fetching = None
+        self._touch(now)
+
+    def on_manifest_failed(self, now: float) -> None:
+        self._fetching, self._retry_at = None, now + deadlines.RETRY
+
+    def tick(self, now: float, out: Effects) -> None:
+        """Deadlines, plan, digest. Called twice a second while leading."""
+        for entry, before in self.members.sweep(now):
+            out.append(Notice("warning", f"{_name(entry)}: {before} -> {entry.liveness}"))
+            if entry.liveness in ("dead", "left"):
+                self._touch(now)
+        self._follow_loading(now, out)
+        self._consider(now, out)
+        if now - self._said_at >= deadlines.DIGEST:
+            self._say(now, out)
+
+    def _touch(self, now: float) -> None:
+        if self._dirty_since is None:
+            self._dirty_since = now
+
+    # --- the model ---------------------------------------------------------------------------------
+
+    def _model(self, now: float, out: Effects) -> tuple[str, Manifest] | None:
+        """The model to run and its manifest; asks for what is missing."""
+        holders = [
+            holding.model
+            for entry in self.members.present()
+            if entry.capability is not None
+            for holding in entry.capability.holds
+            if holding.model_id == self.model_id
+        ]
+        if holders:
+            sha = max(sorted(set(holders)), key=holders.count)
+            if sha in self._local.manifests:
+                return sha, self._local.manifests[sha]
+            if self._fetching is None and now >= self._retry_at:
+                self._fetching = sha
+                out.append(GetManifest(sha))
+            return None
+        if self._providing is None and now >= self._retry_at and self.model_id:
+            if self._local.config.forge:
+                self._providing = self.model_id
+                out.append(ProvideModel(self.model_id))
+            else:
+                self._provide_note = f"no device holds {self.model_id}: run `swisd models pull {self.model_id}` on a laptop of the swarm"
+        return None
+
+    # --- the plan ----------------------------------------------------------------------------------
+
+    def _consider(self, now: float, out: Effects) -> None:
+        """Make a new plan if there is none, it broke, or a better one is worth it."""
+        model = self._model(now, out)
+        if model is None or self._dirty_since is None or now - self._dirty_since < deadlines.SETTLE:
+            return
+        sha, manifest = model
+        self._bans = {device: ban for device, ban in self._bans.items() if ban[0] > now}
+        devices = [item for item in self.members.usable() if item.device not in self._bans]
+        present = [entry.device for entry in self.members.present()]
+        current = self.plan if self.plan is not None and self.plan.model == sha else None
+        if current is not None and current.pipelines:
+            reason = broken(current, present, list(self._bans))
+            if not reason and any(entry.liveness == "suspect" for entry in self.members.present()):
+                return  # wait for the deadline to tell
+        else:
+            reason = "first plan"
+            if self._still_measuring(sha, now):
+                return
+        self._dirty_since = None
+        config = self._local.config
+        wish = Wish(config.objective, min(manifest.context, config.context), config.min_context)
+        found = place(manifest, sha, devices, config.device, wish)
+        if not reason and current is not None:
+            if not found.pipelines:
+                return
+            priced = predict(manifest, sha, devices, config.device, current.pipelines)
+            reason = worthwhile(priced, current, found.prediction, found.pipelines, found.context)
+            if not reason or self._busy():
+                if reason:
+                    self._dirty_since = now  # look again when the sessions are done
+                self._update_verdicts(current, found, out)
+                return
+        self._publish_plan(sha, found, reason, now, out)
+
+    def _publish_plan(self, sha: str, found: Placement, reason: str, now: float, out: Effects) -> None:
+        config = self._local.config
+        if not found.pipelines and self._already_said(found):
+            return
+        self._epoch += 1
+        self.plan = Plan(
+            epoch=self._epoch,
+            host=config.device,
+            model=sha,
+            model_id=self.model_id,
+            context=found.context,
+            objective=config.objective,
+            pipelines=found.pipelines,
+            prediction=found.prediction,
+            verdicts=self._verdicts(found),
+            problem=found.problem[:500],
+        )
+        self._progress = dict.fromkeys(self._progress, (-1.0, now))
+        out.append(Publish(self.plan))
+        if found.pipelines:
+            text = f"plan {self._epoch} ({reason}): {len(devices_of(found.pipelines))} device(s)"
+            out.append(Notice("info", f"{text}, {found.prediction.token_ms:.1f} ms/token predicted"))
+        else:
+            out.append(Notice("warning", f"no plan: {found.problem}"))
+
+    def _already_said(self, found: Placement) -> bool:
+        plan = self.plan
+        if plan is None or plan.pipelines:
+            return False
+        return plan.problem == found.problem and plan.verdicts == self._verdicts(found)
+
+    def _update_verdicts(self, current: Plan, found: Placement, out: Effects) -> None:
+        """Keep the plan, but tell newcomers why they are not in it."""
+        known = {verdict.device for verdict in current.verdicts}
+        used = devices_of(current.pipelines)
+        news = tuple(
+            replace(verdict, used=False)
+            for verdict in self._verdicts(found)
+            if verdict.device not in known and verdict.device not in used
+        )
+        if news:
+            kept = tuple(
+                replace(verdict, reason="left out: joined after the plan was made, which stays as it is")
+                if verdict.reason.startswith("runs")
+                else verdict
+                for verdict in news
+            )
+            self.plan = replace(current, verdicts=(*current.verdicts, *kept))
+            out.append(Publish(self.plan))
+
+    def _verdicts(self, found: Placement) -> tuple[Verdict, ...]:
+        banned = tuple(
+            Verdict(device, False, f"left out: {reason}"[:500])
+            for device, (_, reason) in sorted(self._bans.items())
+        )
+        return (*found.verdicts, *banned)
+
+    def _follow_loading(self, now: float, out: Effects) -> None:
+        """Make the plan active once every stage is loaded; give up on a device that fails or stalls."""
+        plan = self.plan
+        if plan is None or plan.active or not plan.pipelines:
+            return
+        waiting = False
+        for device in sorted(devices_of(plan.pipelines)):
+            entry = self.members.entries.get(device)
+            beat = entry.beat if entry else None
+            if beat is not None and beat.epoch == plan.epoch and beat.state == "ready":
+                continue
+            waiting = True
+            failed = beat is not None and beat.epoch == plan.epoch and beat.state == "failed"
+            moved = self._progress.setdefault(device, (0.0, now))[1]
+            if failed or now - moved > deadlines.LOAD_STALL:
+                note = beat.note if failed and beat else f"no progress for {deadlines.LOAD_STALL:.0f} s"
+                self._bans[device] = (now + deadlines.BAN, f"could not load its shard: {note}")
+                self._touch(now)
+        if not waiting:
+            self.plan = replace(plan, active=True)
+            out.append(Publish(self.plan))
+            out.append(Notice("info", f"plan {plan.epoch} is active"))
+
+    def _still_measuring(self, model: str, now: float) -> bool:
+        for entry in self.members.present():
+            capability = entry.capability
+            known = capability is not None and any(item.model == model for item in capability.profiles)
+            if (
+                not known
+                and now - entry.joined < deadlines.MEASURING
+                and (entry.beat is None or entry.beat.state != "failed")
+            ):
+                return True
+        return False
+
+    def _busy(self) -> bool:
+        return any(entry.beat is not None and entry.beat.sessions for entry in self.members.present())
+
+    # --- the digest --------------------------------------------------------------------------------
+
+    def _say(self, now: float, out: Effects) -> None:
+        self._said_at = now
+        self._seq += 1
+        entries = sorted(self.members.entries.values(), key=lambda entry: entry.device)
+        sha = self.plan.model if self.plan else self._known_model()
+        beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
+        driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
+        out.append(
+            Publish(
+                Digest(
+                    host=self._local.device,
+                    epoch=self._epoch,
+                    seq=self._seq,
+                    members=tuple(_view(entry, sha) for entry in entries),
+                    sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
+                    token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
+                    note=self._provide_note[:500],
+                    model=sha,
+                    model_id=self.model_id,
+                )
+            )
+        )
+
+    def _known_model(self) -> str:
+        for sha, manifest in self._local.manifests.items():
+            if manifest.model_id == self.model_id:
+                return sha
+        return ""
+
+
+def _view(entry: Entry, model: str) -> MemberView:
+    capability, beat = entry.capability, entry.beat
+    profile = (
+        next((item for item in capability.profiles if item.model == model), None) if capability else None
+    )
+    return MemberView(
+        device=entry.device,
+        name=capability.name if capability else entry.device,
+        liveness=entry.liveness,
+        state=beat.state if beat else "idle",
+        addresses=capability.addresses if capability else (),
+        port=capability.port if capability else 0,
+        rank=capability.rank if capability else (1 << 62),
+        broker=capability.broker if capability else False,
+        memory_bytes=capability.memory_bytes if capability else 0,
+        holds=tuple(
+            (holding.model, start, end)
+            for holding in (capability.holds if capability else ())
+            for start, end in holding.ranges
+        )[:64],
+        layer_ms=profile.layer_ms if profile else 0.0,
+        stage_ms=beat.stage_ms if beat else 0.0,
+        resident_bytes=beat.resident_bytes if beat else 0,
+        rtt_ms=min((link.rtt_ms for link in capability.links), default=0.0) if capability else 0.0,
+        progress=beat.progress if beat else 0.0,
+        note=beat.note if beat else "",
+    )
+
+
+def _name(entry: Entry | None) -> str:
+    if entry is None:
+        return "an unknown device"
+    return entry.capability.name if entry.capability else entry.device

@@ -1,0 +1,256 @@
+"""The heart: `handle(event, now) -> effects`. The same machine runs on a device and in the simulator.
+
+It joins the parts: a device is always a member, a worker when the plan gives it a stage, the driver when it
+holds both ends of the model, and the host when it leads.
+"""
+
+from swisd.core import deadlines
+from swisd.core.config import DeviceConfig
+from swisd.core.driver import Driver
+from swisd.core.effects import Activation, Effect, Lead, Notice, RunStep, SetTimer
+from swisd.core.events import (
+    BusChanged,
+    Dropped,
+    Event,
+    FrameArrived,
+    FrameLost,
+    HoldingsChanged,
+    LinksMeasured,
+    LoadFailed,
+    LoadProgress,
+    ManifestFailed,
+    ManifestReady,
+    Measured,
+    MeasureFailed,
+    OfferChanged,
+    ProvideFailed,
+    ProvideProgress,
+    Received,
+    ShardsLoaded,
+    Started,
+    StepDone,
+    StepFailed,
+    Stopping,
+    Timer,
+)
+from swisd.core.host import Host
+from swisd.core.leadership import Leadership
+from swisd.core.local import Effects, Local, capability_of
+from swisd.core.member import Member
+from swisd.core.messages import Ask, Beat, Call, Digest, Gone
+from swisd.core.types import Capability, Plan
+from swisd.core.worker import Worker
+
+REFINE_SAMPLES = 16
+REFINE_BAND = (0.67, 1.5)
+
+
+class NodeMachine:
+    """One device, pure. `now` is in seconds of any monotonic clock."""
+
+    def __init__(self, config: DeviceConfig) -> None:
+        self.local = Local(config, capability_of(config))
+        self.member = Member(self.local)
+        self.leadership = Leadership(config)
+        self.host = Host(self.local)
+        self.worker = Worker(self.local)
+        self.driver = Driver(self.local)
+        self._running: dict[tuple[int, str, int], Activation] = {}
+        self._refined_at = 0.0
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event and say what is to be done."""
+        out: Effects = []
+        match event:
+            case Received():
+                self._on_message(event, now, out)
+            case FrameArrived():
+                if at_head := self.worker.on_frame(event, now, out):
+                    self.driver.head(at_head, now, out)
+            case StepDone():
+                self._on_step_done(event, now, out)
+            case StepFailed():
+                self._running.pop((event.work.stage, event.work.session, event.work.step), None)
+                self.worker.on_step_failed(event, out)
+            case FrameLost():
+                self.worker.on_frame_lost(event, out)
+            case Timer():
+                self._on_timer(event.name, now, out)
+            case BusChanged():
+                self._on_bus(event, now, out)
+            case Started():
+                pass
+            case Stopping():
+                self.local.stopping = True
+                self.member.farewell(out)
+            case _:
+                self._on_own(event, now, out)
+        for effect in out:
+            if isinstance(effect, RunStep):
+                work = effect.work
+                self._running[(work.stage, work.session, work.step)] = effect.activation
+        return out
+
+    def _on_message(self, event: Received, now: float, out: Effects) -> None:
+        message, leading = event.message, self.leadership.leading
+        match message:
+            case Beat() | Capability() | Gone() if message.device != event.sender:
+                self.local.drop("message in another device's name")
+            case Beat() if leading:
+                self.host.on_beat(message, now)
+            case Capability() if leading:
+                self.host.on_capability(message, now)
+            case Gone() if leading:
+                self.host.on_gone(message, now, out)
+            case Call() if leading:
+                self.host.on_call(message, now, out)
+            case Digest() if message.host == event.sender:
+                self._on_digest(message, now, out)
+            case Plan() if message.host == event.sender:
+                self._on_plan(message, now, out)
+            case Ask():
+                self._on_ask(message, now, out)
+            case Digest() | Plan():
+                self.local.drop("message in another device's name")
+            case _:
+                pass
+
+    def _on_digest(self, digest: Digest, now: float, out: Effects) -> None:
+        led = self.leadership.leading
+        if not self.leadership.on_digest(digest, now):
+            return
+        if led and not self.leadership.leading:
+            out.append(Lead(False))
+            out.append(Notice("warning", "another host came before this one: stepping down"))
+        self.local.digest = digest
+        self.member.on_digest(digest, now, out)
+
+    def _on_plan(self, plan: Plan, now: float, out: Effects) -> None:
+        known = self.local.plan
+        if known is not None and (plan.epoch, plan.host) < (known.epoch, known.host):
+            self.local.drop("plan of an old epoch")
+            return
+        newer = known is None or (plan.epoch, plan.host) != (known.epoch, known.host)
+        self.local.plan = plan
+        if newer:
+            self._running.clear()
+            self.driver.on_plan(plan, now, out)
+            self.worker.on_plan(plan, out)
+            self.member.beat(now, out)
+
+    def _on_ask(self, ask: Ask, now: float, out: Effects) -> None:
+        if ask.op == "cancel":
+            self.worker.on_session_end(ask.session, out)
+        self.driver.on_ask(ask, now, out)
+
+    def _on_step_done(self, event: StepDone, now: float, out: Effects) -> None:
+        work = event.work
+        activation = self._running.pop((work.stage, work.session, work.step), None)
+        plan = self.local.plan
+        if activation is None or plan is None or work.epoch != plan.epoch:
+            return
+        last = len(plan.pipelines[activation.pipeline].stages) - 1
+        if activation.stage == last:
+            self.worker.account_head(event, activation)
+            self.driver.on_head_done(event, now, out)
+            return
+        at_head = self.worker.on_step_done(event, activation, out)
+        if at_head is not None:
+            self.driver.head(at_head, now, out)
+        if activation.stage == 0:
+            self.driver.on_fed(work.session, now, out)
+
+    def _on_timer(self, name: str, now: float, out: Effects) -> None:
+        if name == "beat":
+            if self.local.stopping:
+                return
+            self.driver.sweep(now, out)
+            self.worker.sweep(now, out)
+            self._refine(now, out)
+            self.member.sessions = self.driver.views()
+            self.member.stage_ms, self.member.token_ms = self.worker.stage_ms, self.driver.token_ms
+            self.member.beat(now, out)
+            if self.leadership.on_silence(now):
+                self._lead(now, out)
+        elif name == "host":
+            if self.leadership.leading and not self.local.stopping:
+                self.host.tick(now, out)
+                out.append(SetTimer("host", now + deadlines.HOST_TICK))
+        elif name == "links":
+            self.member.on_links_timer(now, out)
+        elif name == "member-retry":
+            self.member.on_retry_timer(now, out)
+        elif name.startswith("step:"):
+            self.driver.on_timer(name, now, out)
+
+    def _on_bus(self, event: BusChanged, now: float, out: Effects) -> None:
+        was, self.local.connected = self.local.connected, event.connected
+        if not event.connected:
+            if was:
+                out.append(Notice("warning", f"the bus is lost ({event.reason}); trying again"))
+            return
+        if not was:
+            out.append(Notice("info", "connected to the swarm's bus"))
+        self.member.connected(now, out)
+        if not self.leadership.leading and self.leadership.begin(now):
+            self._lead(now, out)
+
+    def _lead(self, now: float, out: Effects) -> None:
+        out.append(Lead(True))
+        self.host.begin(now, out)
+        out.append(SetTimer("host", now + deadlines.HOST_TICK))
+
+    def _on_own(self, event: Event, now: float, out: Effects) -> None:
+        """The ends of what this device does for itself."""
+        match event:
+            case LoadProgress():
+                if self.worker.on_progress(event):
+                    self.member.beat(now, out)
+            case ShardsLoaded():
+                if self.worker.on_loaded(event, out):
+                    self.member.beat(now, out)
+            case LoadFailed():
+                if self.worker.on_load_failed(event, out):
+                    self.member.beat(now, out)
+            case ManifestReady():
+                self.local.manifests[event.model] = event.manifest
+                self.host.on_manifest(now)
+                self.member.on_manifest(event.model, now, out)
+            case ManifestFailed():
+                self.host.on_manifest_failed(now)
+                self.member.on_manifest_failed(now, out)
+                out.append(Notice("warning", f"cannot get the model's manifest: {event.reason}"))
+            case HoldingsChanged():
+                self.member.on_holdings(event.holds, out)
+                self.host.on_provided(now)
+            case ProvideProgress():
+                self.host.on_provide_progress(event)
+            case ProvideFailed():
+                self.host.on_provide_failed(event, now, out)
+            case Measured():
+                self.member.on_measured(event, now, out)
+            case MeasureFailed():
+                self.member.on_measure_failed(event, now, out)
+                out.append(Notice("error", f"cannot measure itself: {event.reason}"))
+            case LinksMeasured():
+                self.member.on_links(event, out)
+            case OfferChanged():
+                self.member.on_offer(event, out)
+            case Dropped():
+                self.local.drop(event.reason)
+            case _:
+                pass
+
+    def _refine(self, now: float, out: Effects) -> None:
+        """Correct the own profile when real steps take clearly more or less than it says."""
+        plan = self.local.plan
+        if plan is None or not plan.pipelines or self.worker.samples < REFINE_SAMPLES:
+            return
+        expected = self.worker.expected_ms(self.member.profile(plan.model))
+        if expected <= 0 or now - self._refined_at < deadlines.REFINE_EVERY:
+            return
+        ratio = self.worker.stage_ms / expected
+        if not REFINE_BAND[0] <= ratio <= REFINE_BAND[1]:
+            self._refined_at = now
+            self.worker.forget_times()
+            self.member.refine(plan.model, ratio, out)

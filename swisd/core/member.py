@@ -1,0 +1,173 @@
+"""A device as a member: heartbeats, capability, and measuring itself and its links."""
+
+from dataclasses import replace
+
+from swisd.core import deadlines
+from swisd.core.effects import (
+    GetManifest,
+    MeasureCompute,
+    MeasureLinks,
+    Publish,
+    SetTimer,
+)
+from swisd.core.events import LinksMeasured, Measured, MeasureFailed, OfferChanged
+from swisd.core.local import Effects, Local, update_capability
+from swisd.core.messages import Beat, Digest, Gone, SessionView
+from swisd.core.types import Holding, Profile
+
+MAX_LINKS = 8
+OFFER_STEP = 0.1  # a change of the offer below this fraction is not worth a new capability
+
+
+class Member:
+    """Publishes what this device is and how it is."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._seq = 0
+        self._wanted: str | None = None  # manifest being fetched
+        self._measuring: str | None = None
+        self._linked: tuple[str, ...] = ()
+        self.sessions: tuple[SessionView, ...] = ()
+        self.stage_ms = 0.0
+        self.token_ms = 0.0
+
+    def connected(self, now: float, out: Effects) -> None:
+        out.append(Publish(self._local.capability))
+        self.beat(now, out)
+
+    def beat(self, now: float, out: Effects) -> None:
+        """Say that this device lives, and ask for the next heartbeat."""
+        local = self._local
+        self._seq += 1
+        out.append(
+            Publish(
+                Beat(
+                    device=local.device,
+                    boot=local.config.boot,
+                    seq=self._seq,
+                    state=local.state,
+                    epoch=local.ready_epoch
+                    if local.state == "ready"
+                    else (local.plan.epoch if local.plan else 0),
+                    progress=round(local.progress, 3),
+                    note=local.note,
+                    free_bytes=local.free_bytes,
+                    resident_bytes=local.resident_bytes,
+                    stage_ms=round(self.stage_ms, 3),
+                    token_ms=round(self.token_ms, 3),
+                    sessions=self.sessions,
+                    drops=dict(local.drops),
+                )
+            )
+        )
+        out.append(SetTimer("beat", now + deadlines.BEAT))
+
+    def farewell(self, out: Effects) -> None:
+        out.append(Publish(Gone(self._local.device, self._local.config.boot, proper=True)))
+
+    def on_digest(self, digest: Digest, now: float, out: Effects) -> None:
+        """Learn the model to measure, and the peers to measure links to."""
+        if digest.model:
+            self._learn(digest.model, now, out)
+        peers = tuple(
+            sorted(
+                member.device
+                for member in digest.members
+                if member.liveness == "alive" and member.device != self._local.device
+            )
+        )
+        if peers != self._linked:
+            self._linked = peers
+            out.append(SetTimer("links", now + deadlines.LINKS_SETTLE))
+
+    def on_links_timer(self, now: float, out: Effects) -> None:
+        """Measure a bounded number of links: the host's and those of the next devices in id order."""
+        me, peers = self._local.device, list(self._linked)
+        host = self._local.digest.host if self._local.digest else ""
+        following = [peer for peer in peers if peer > me] + [peer for peer in peers if peer < me]
+        chosen = ([host] if host in peers else []) + [peer for peer in following if peer != host]
+        if chosen:
+            out.append(MeasureLinks(tuple(chosen[:MAX_LINKS])))
+        out.append(SetTimer("links", now + deadlines.LINKS_EVERY))
+
+    def on_links(self, event: LinksMeasured, out: Effects) -> None:
+        if update_capability(self._local, links=event.links[:MAX_LINKS]):
+            out.append(Publish(self._local.capability))
+
+    def on_retry_timer(self, now: float, out: Effects) -> None:
+        self._wanted = None
+        digest = self._local.digest
+        if digest is not None and digest.model:
+            self._learn(digest.model, now, out)
+
+    def on_manifest(self, model: str, now: float, out: Effects) -> None:
+        if self._wanted == model:
+            self._wanted = None
+        digest = self._local.digest
+        if digest is not None and digest.model == model:
+            self._learn(model, now, out)
+
+    def on_manifest_failed(self, now: float, out: Effects) -> None:
+        out.append(SetTimer("member-retry", now + deadlines.RETRY))
+
+    def on_measured(self, event: Measured, now: float, out: Effects) -> None:
+        self._measuring = None
+        self.set_profile(event.profile, out)
+        if self._local.state == "measuring":
+            self._local.enter("idle")
+        self.beat(now, out)
+
+    def on_measure_failed(self, event: MeasureFailed, now: float, out: Effects) -> None:
+        self._measuring = None
+        self._local.enter("failed", note=event.reason)
+        self.beat(now, out)
+
+    def set_profile(self, profile: Profile, out: Effects) -> None:
+        others = tuple(item for item in self._local.capability.profiles if item.model != profile.model)
+        if update_capability(self._local, profiles=(profile, *others)[:8]):
+            out.append(Publish(self._local.capability))
+
+    def profile(self, model: str) -> Profile | None:
+        return next((item for item in self._local.capability.profiles if item.model == model), None)
+
+    def refine(self, model: str, factor: float, out: Effects) -> None:
+        """Correct the profile by what real steps took: the device heated up, or something else runs on it."""
+        profile = self.profile(model)
+        if profile is None:
+            return
+        self.set_profile(
+            replace(
+                profile,
+                layer_ms=profile.layer_ms * factor,
+                layer_row_ms=profile.layer_row_ms * factor,
+                head_ms=profile.head_ms * factor if profile.head_ms is not None else None,
+                embed_ms=profile.embed_ms * factor,
+                run_ms=profile.run_ms * factor,
+            ),
+            out,
+        )
+
+    def on_holdings(self, holds: tuple[Holding, ...], out: Effects) -> None:
+        if update_capability(self._local, holds=holds[:64]):
+            out.append(Publish(self._local.capability))
+
+    def on_offer(self, event: OfferChanged, out: Effects) -> None:
+        local = self._local
+        local.free_bytes, local.resident_bytes = event.free_bytes, event.resident_bytes
+        before = local.capability.memory_bytes
+        if abs(event.memory_bytes - before) > OFFER_STEP * max(before, 1):
+            update_capability(local, memory_bytes=event.memory_bytes)
+            out.append(Publish(local.capability))
+
+    def _learn(self, model: str, now: float, out: Effects) -> None:
+        if model not in self._local.manifests:
+            if self._wanted is None:
+                self._wanted = model
+                out.append(GetManifest(model))
+            return
+        if self.profile(model) is None and self._measuring is None:
+            self._measuring = model
+            if self._local.enter("measuring"):
+                self.beat(now, out)
+            out.append(MeasureCompute(model))

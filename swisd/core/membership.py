@@ -1,0 +1,102 @@
+"""Who is in the swarm, as the host knows it from heartbeats and deadlines. A will is only a hint."""
+
+from dataclasses import dataclass
+
+from swisd.core import deadlines
+from swisd.core.messages import Beat, Gone
+from swisd.core.types import Capability, Liveness
+
+MAX_MEMBERS = 2048
+
+
+@dataclass(slots=True)
+class Entry:
+    """One device: its last capability and heartbeat, and when it was last heard (host's clock)."""
+
+    device: str
+    boot: int
+    joined: float
+    seen: float
+    liveness: Liveness = "alive"
+    capability: Capability | None = None
+    beat: Beat | None = None
+
+
+class Membership:
+    """The table of devices. Methods return True when the set of usable devices may have changed."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    def on_beat(self, beat: Beat, now: float) -> bool:
+        entry = self._entry(beat.device, beat.boot, now)
+        if entry is None or (entry.beat is not None and beat.seq <= entry.beat.seq):
+            return False
+        came_back = entry.liveness != "alive"
+        entry.beat, entry.seen, entry.liveness = beat, now, "alive"
+        return came_back
+
+    def on_capability(self, capability: Capability, now: float) -> bool:
+        """A capability is retained by the bus, so it alone does not prove that its device still lives."""
+        entry = self._entry(capability.device, capability.boot, now)
+        if entry is None or entry.capability == capability:
+            return False
+        entry.capability = capability
+        return entry.beat is not None
+
+    def on_gone(self, gone: Gone) -> bool:
+        entry = self.entries.get(gone.device)
+        if entry is None or entry.boot != gone.boot:
+            return False
+        if gone.proper:
+            entry.liveness = "left"
+            return True
+        if entry.liveness == "alive":
+            entry.liveness = "suspect"
+        return False
+
+    def sweep(self, now: float) -> list[tuple[Entry, Liveness]]:
+        """Apply the deadlines; returns the entries that changed, with what they were before."""
+        changed: list[tuple[Entry, Liveness]] = []
+        for entry in list(self.entries.values()):
+            before, silent = entry.liveness, now - entry.seen
+            if before == "alive" and silent > deadlines.SUSPECT:
+                entry.liveness = "suspect"
+            if entry.liveness == "suspect" and silent > deadlines.DEAD:
+                entry.liveness = "dead"
+            if entry.liveness in ("dead", "left") and silent > deadlines.FORGET:
+                del self.entries[entry.device]
+            if entry.liveness != before:
+                changed.append((entry, before))
+        return changed
+
+    def present(self) -> list[Entry]:
+        """Devices that were heard and are not known to be dead or gone, by id."""
+        return sorted(
+            (
+                entry
+                for entry in self.entries.values()
+                if entry.beat and entry.liveness in ("alive", "suspect")
+            ),
+            key=lambda entry: entry.device,
+        )
+
+    def usable(self) -> list[Capability]:
+        """Capabilities of the devices that may get work, by id."""
+        return [
+            entry.capability
+            for entry in self.present()
+            if entry.liveness == "alive" and entry.capability is not None
+        ]
+
+    def _entry(self, device: str, boot: int, now: float) -> Entry | None:
+        """The entry of this start of the device; an older start's messages get None."""
+        entry = self.entries.get(device)
+        if entry is not None and boot < entry.boot:
+            return None
+        if entry is None or boot > entry.boot:
+            if entry is None and len(self.entries) >= MAX_MEMBERS:
+                return None
+            entry = Entry(device, boot, joined=now, seen=now)
+            self.entries[device] = entry
+        return entry

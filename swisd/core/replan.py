@@ -1,0 +1,46 @@
+"""When a new plan is worth its price: every change of plan costs loading and a replay of running sessions."""
+
+from collections.abc import Sequence
+
+from swisd.core.types import Pipeline, Plan, Prediction
+
+WORTH = 0.85  # a new plan must promise at most this part of the current one's time
+
+
+def broken(plan: Plan, present: Sequence[str], failed: Sequence[str]) -> str:
+    """Why a plan can no longer run, in words; empty while it can."""
+    for device in sorted(devices_of(plan.pipelines)):
+        if device in failed:
+            return f"device {device} could not load its shard"
+        if device not in present:
+            return f"device {device} is gone"
+    return ""
+
+
+def worthwhile(
+    current: Prediction, plan: Plan, candidate: Prediction, pipelines: Sequence[Pipeline], context: int
+) -> str:
+    """Why the candidate should replace the plan, in words; empty if it should not.
+
+    `current` is what the cost model says of the plan now, with today's figures.
+    """
+    if tuple(pipelines) == plan.pipelines:
+        return ""
+    if context >= 2 * plan.context:
+        return f"room for {context} tokens instead of {plan.context}"
+    if plan.objective == "spread" and devices_of(pipelines) != devices_of(plan.pipelines):
+        return "the set of devices changed"
+    old, new = _cost(current, plan.objective), _cost(candidate, plan.objective)
+    if new <= WORTH * old:
+        return f"{new:.1f} ms instead of {old:.1f} ms"
+    return ""
+
+
+def devices_of(pipelines: Sequence[Pipeline]) -> set[str]:
+    return {member.device for pipeline in pipelines for stage in pipeline.stages for member in stage.members}
+
+
+def _cost(prediction: Prediction, objective: str) -> float:
+    if objective == "throughput":
+        return max(prediction.stage_ms, default=0.0)
+    return prediction.token_ms

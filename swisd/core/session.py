@@ -1,0 +1,158 @@
+"""One session at its driver: which rows to run next, and what each answer means.
+
+A session is a list of passes. Prompt tokens go in chunks; tokens that were already answered (when a session
+is continued after a failure) go one by one, because one-token steps and longer passes differ in their last
+bits; then each new token is one step. Everything is derived from the ask, so any driver can take it up.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from swisd.core.effects import Sample, Score
+from swisd.core.messages import Ask, Out
+from swisd.core.types import FinishReason, Slot
+
+CHUNK = 128  # rows of a prompt pass: fixed, never by plan, so that every plan gives the same bits
+
+
+def chunk_sizes(tokens: int, chunk: int = CHUNK) -> list[int]:
+    """Cut a prompt into passes of at most `chunk` rows, none of one row unless it is the whole prompt.
+
+    A pass of a single row takes another path through the matrix products than a longer one.
+    """
+    sizes = [chunk] * (tokens // chunk)
+    if rest := tokens % chunk:
+        sizes.append(rest)
+    if len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [sizes[-2] - 1, 2]
+    return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Rows to run: token ids from an absolute position on, and for how many of them an answer is wanted."""
+
+    position: int
+    ids: tuple[int, ...]
+    logits: int
+
+
+@dataclass(slots=True)
+class Session:
+    """A running session. `outs` keeps what was said, so that a gap can be repaired."""
+
+    ask: Ask
+    epoch: int
+    max_tokens: int
+    started: float
+    renewed: float
+    todo: deque[Pass] = field(default_factory=deque)
+    running: dict[int, Pass] = field(default_factory=dict)
+    next_step: int = 0
+    emitted: list[int] = field(default_factory=list)
+    scored: int = 0
+    outs: list[Out] = field(default_factory=list)
+    finish: FinishReason | None = None
+    finished_at: float = 0.0
+    prompt_ms: float = 0.0
+    token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
+
+    @classmethod
+    def begin(cls, ask: Ask, epoch: int, max_tokens: int, now: float) -> "Session":
+        session = cls(ask, epoch, max_tokens, now, now, emitted=list(ask.emitted))
+        session.todo.extend(_passes(ask))
+        return session
+
+    @property
+    def key(self) -> str:
+        return self.ask.session
+
+    @property
+    def reserved(self) -> int:
+        """Positions of the KV cache that it may fill."""
+        return len(self.ask.prompt) + self.max_tokens
+
+    @property
+    def tokens_per_s(self) -> float:
+        if len(self.token_times) < 2:
+            return 0.0
+        span = self.token_times[-1] - self.token_times[0]
+        return (len(self.token_times) - 1) / span if span > 0 else 0.0
+
+    def take(self) -> tuple[Slot, Pass] | None:
+        """The next rows to run, if there are any now."""
+        if self.finish is not None or not self.todo:
+            return None
+        item = self.todo.popleft()
+        slot = Slot(self.key, self.next_step, item.position, len(item.ids), item.logits)
+        self.running[self.next_step] = item
+        self.next_step += 1
+        return slot, item
+
+    def head_request(self, step: int) -> Sample | Score | None:
+        """What the head shall do with the rows of a step; None if they are no longer awaited."""
+        item = self.running.get(step)
+        if item is None or self.finish is not None:
+            return None
+        if self.ask.score_top:
+            prompt = self.ask.prompt
+            after = range(item.position + 1, item.position + 1 + len(item.ids))
+            return Score(self.ask.score_top, tuple(prompt[p] if p < len(prompt) else None for p in after))
+        history = (*self.ask.prompt, *self.emitted)
+        window = self.ask.sampling.repetition_window
+        recent = history[-window:] if window else ()
+        return Sample(self.ask.sampling, self.ask.seed, len(history), recent)
+
+    def acknowledge(self, step: int) -> bool:
+        """A pass went round; True if it was awaited."""
+        return self.running.pop(step, None) is not None
+
+    def on_token(self, token: int, now: float) -> Out:
+        """Take the sampled token: emit it and line up its step, or finish."""
+        if not self.token_times:
+            self.prompt_ms = (now - self.started) * 1000.0
+        self.token_times.append(now)
+        if token in self.ask.stop_ids:
+            return self.say(finish="stop", now=now)
+        self.emitted.append(token)
+        if len(self.emitted) >= self.max_tokens:
+            return self.say(tokens=(token,), finish="length", now=now)
+        self.todo.append(Pass(len(self.ask.prompt) + len(self.emitted) - 1, (token,), 1))
+        return self.say(tokens=(token,), now=now)
+
+    def say(
+        self,
+        *,
+        now: float,
+        tokens: tuple[int, ...] = (),
+        finish: FinishReason | None = None,
+        error: str = "",
+        retry: bool = False,
+        **scores: tuple[object, ...],
+    ) -> Out:
+        """The next message to the asker."""
+        out = Out(
+            self.key, len(self.outs), self.epoch, tokens, finish=finish, error=error[:500], retry=retry,
+            prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.outs.append(out)
+        if finish is not None:
+            self.finish, self.finished_at = finish, now
+            self.todo.clear()
+        return out
+
+
+def _passes(ask: Ask) -> list[Pass]:
+    passes: list[Pass] = []
+    position = 0
+    for size in chunk_sizes(len(ask.prompt)):
+        ids = ask.prompt[position : position + size]
+        passes.append(Pass(position, ids, size if ask.score_top else 0))
+        position += size
+    for token in ask.emitted:
+        passes.append(Pass(position, (token,), 0))
+        position += 1
+    if not ask.score_top:
+        last = passes[-1]
+        passes[-1] = Pass(last.position, last.ids, 1)
+    return passes
