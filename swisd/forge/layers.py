@@ -41,15 +41,17 @@ class Source:
         return linear(tensor.type, self.file.raw(tensor), rows, columns)
 
 
-def products(part: Fragment, x: str, layers: list[Linear], biases: list[F32] | None) -> list[str]:
+def products(
+    part: Fragment, x: str, layers: list[Linear], biases: list[F32] | None = None, *, fine: bool = False
+) -> list[str]:
     """Several linear layers over the same x: one product where their types allow it.
 
     Returns one name (all outputs side by side) or one per layer.
     """
     if stackable(layers):
-        return [part.linear(x, stack(layers), np.concatenate(biases) if biases else None)]
+        return [part.linear(x, stack(layers), np.concatenate(biases) if biases else None, fine=fine)]
     every = biases or [None] * len(layers)
-    return [part.linear(x, layer, bias) for layer, bias in zip(layers, every, strict=True)]
+    return [part.linear(x, layer, bias, fine=fine) for layer, bias in zip(layers, every, strict=True)]
 
 
 def split(part: Fragment, joined: list[str], widths: list[int]) -> list[str]:
@@ -73,12 +75,12 @@ def layer(source: Source, number: int) -> Fragment:
 
     x = part.norm(f"h{unit}", gain("attn_norm"), shape.epsilon)
     attended = _attention(source, part, number, x)
-    out = part.linear(attended, matrix("attn_output", shape.hidden, shape.q_width))
+    out = part.linear(attended, matrix("attn_output", shape.hidden, shape.q_width), fine=True)
     if shape.post_norms:
         out = part.norm(out, gain("post_attention_norm"), shape.epsilon)
     x, middle = part.add_norm(f"h{unit}", out, gain("ffn_norm"), shape.epsilon)
     both = [matrix("ffn_gate", shape.ffn, shape.hidden), matrix("ffn_up", shape.ffn, shape.hidden)]
-    gate, up = split(part, products(part, x, both, None), [shape.ffn, shape.ffn])
+    gate, up = split(part, products(part, x, both), [shape.ffn, shape.ffn])
     if shape.gelu:
         gate = part.node("FastGelu", [gate], domain=CONTRIB)
     else:
@@ -106,7 +108,7 @@ def _attention(source: Source, part: Fragment, number: int, x: str) -> str:
             source.vector(f"blk.{number}.{label}.bias", width)
             for label, width in zip(labels, widths, strict=True)
         ]
-    joined = products(part, x, layers, biases)
+    joined = products(part, x, layers, biases, fine=True)
     if shape.head_norms:
         q, k, v = split(part, joined, widths)
         q, k = (_head_norm(source, part, number, *item) for item in ((q, "attn_q_norm"), (k, "attn_k_norm")))
