@@ -62,8 +62,11 @@ class SpecialTokens:
         user_defined = [
             i for i, kind in enumerate(types) if kind == TokenType.USER_DEFINED and i not in self.control
         ]
+        # A control token of one character could not be shielded, and no model spells one so.
+        spelled = [i for i in sorted(self.control) if len(vocabulary.tokens[i]) > 1]
         self._plain = _longest_first(vocabulary.tokens, user_defined)
-        self._all = _longest_first(vocabulary.tokens, [*user_defined, *sorted(self.control)])
+        self._steering = _longest_first(vocabulary.tokens, spelled)
+        self._all = _longest_first(vocabulary.tokens, [*user_defined, *spelled])
 
     def partition(self, text: str, *, special: bool) -> list[str | int]:
         """Cut `text` at its special tokens: ids for these, non-empty texts for what is between.
@@ -78,6 +81,15 @@ class SpecialTokens:
             if token[0] in present and token in text:
                 parts = list(_cut(parts, token, token_id))
         return parts
+
+    def shield(self, text: str, mark: str) -> str:
+        """`text` with `mark` after the first character of every control token's text in it, so that
+        `partition` finds none."""
+        present = set(text)
+        for token, _ in self._steering:
+            if token[0] in present and token in text:
+                text = text.replace(token, token[0] + mark + token[1:])
+        return text
 
 
 def _longest_first(tokens: tuple[str, ...], ids: Iterable[int]) -> tuple[tuple[str, int], ...]:

@@ -27,6 +27,7 @@ class Tokenizer(Protocol):
     def chat_template(self) -> str | None: ...
     def encode(self, text: str, *, special: bool) -> list[int]: ...
     def partition(self, text: str, *, special: bool) -> list[str | int]: ...
+    def shield(self, text: str, mark: str) -> str: ...
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]: ...
     def decode(self, ids: Iterable[int]) -> str: ...
     def token_bytes(self, token_id: int) -> bytes: ...
@@ -69,6 +70,10 @@ class BlobTokenizer:
     def partition(self, text: str, *, special: bool) -> list[str | int]:
         """Cut `text` at its special tokens; see `SpecialTokens.partition`."""
         return self._special.partition(_valid(text), special=special)
+
+    def shield(self, text: str, mark: str) -> str:
+        """Break up the control tokens that a text spells; see `SpecialTokens.shield`."""
+        return self._special.shield(_valid(text), mark)
 
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         """Ids of parts that are already cut: ids stay, a text is encoded as plain text throughout."""
@@ -115,21 +120,18 @@ def _valid(text: str) -> str:
     return text
 
 
-def load_tokenizer(data: bytes, *, prefer_fast: bool = False) -> BlobTokenizer:
+def load_tokenizer(data: bytes) -> BlobTokenizer:
     """Make a tokenizer from a tokenizer blob (JSON, untrusted; see `swisd.text.blob`).
 
-    `prefer_fast` takes the `tokenizers` package where it is installed and can do the same; the ids are equal.
     Raises `ModelError` with one line that names what is wrong.
     """
     vocabulary = Vocabulary.from_bytes(data)
+    codecs: dict[str, type[BytePairCodec] | type[ScoredPairCodec]] = {
+        "gpt2": BytePairCodec,
+        "llama": ScoredPairCodec,
+    }
+    if vocabulary.model not in codecs:
+        known = ", ".join(codecs)
+        raise ModelError(f"tokenizer: model {vocabulary.model!r} is not known; this swisd reads {known}")
     special = SpecialTokens(vocabulary)
-    codec: Codec | None = None
-    if vocabulary.model == "gpt2":
-        codec = BytePairCodec(vocabulary, special)
-    elif vocabulary.model == "llama":
-        codec = ScoredPairCodec(vocabulary, special)
-    else:
-        raise ModelError(
-            f"tokenizer: model {vocabulary.model!r} is not known; this swisd reads 'gpt2' and 'llama'"
-        )
-    return BlobTokenizer(vocabulary, special, codec)
+    return BlobTokenizer(vocabulary, special, codecs[vocabulary.model](vocabulary, special))
