@@ -64,12 +64,13 @@ class Links:
         self.host = host
         self.peers: dict[DeviceId, dict[DeviceId, Link]] = {}
         for device in sorted(devices, key=lambda item: item.device):
-            for peer, link in _best_lanes(device.links).items():
+            for peer, seen in _best_lanes(device.links).items():
                 if peer == device.device:
                     continue
+                link = seen
                 known = self.peers.get(device.device, {}).get(peer)
                 if known is not None:
-                    link = Link(max(link.rtt_ms, known.rtt_ms), min(link.mbit_s, known.mbit_s), measured=True)
+                    link = Link(max(seen.rtt_ms, known.rtt_ms), min(seen.mbit_s, known.mbit_s), measured=True)
                 self.peers.setdefault(device.device, {})[peer] = link
                 self.peers.setdefault(peer, {})[device.device] = link
 

@@ -1,0 +1,228 @@
+"""The cheapest plan for few devices, exactly: best-first search over bounds.
+
+For a driver and a set of workers the cost of a token splits in two. The ring of hops depends only on the
+order: a travelling salesman over at most a handful of devices (Held and Karp, 1962). The layers depend only
+on the counts: the fastest devices are filled first. Where all layers have one size the two never meet, and
+their sum is the optimum. Where sizes differ (mixed quantisation) memory depends on which layers a device
+gets, so the sum is a lower bound, and A* (Hart, Nilsson and Raphael, 1968) walks from it to the optimum.
+"""
+
+from heapq import heapify, heappop, heappush
+
+from swisd.core.placement.table import BANNED, Limits, Solution, Table
+
+MOST_EXACT = 8
+# cost bound, workers, minus devices placed, rows placed, ends of their layers, workers left, cost so far
+Node = tuple[int, int, int, tuple[int, ...], tuple[int, ...], int, int]
+# driver, workers left, last device, end of its layers -> least cost so far, with how many workers
+Seen = dict[tuple[int, int, int, int], tuple[int, int]]
+
+
+def search_exact(table: Table, rows: list[int], limits: Limits) -> Solution | None:
+    """The plan over some of `rows` with the least token latency; None where there is none.
+
+    Ties go to fewer devices, then to a fixed order. Time grows with `2 ** len(rows)`.
+    """
+    return _Search(table, rows, limits).run()
+
+
+class _Search:
+    def __init__(self, table: Table, rows: list[int], limits: Limits) -> None:
+        self.table = table
+        self.limits = limits
+        self.rows = rows
+        self.layers = table.layers
+        self.hop = table.hops(rows, limits)
+        self.layer = [table.layer[row] for row in rows]
+        self.run_ns = [table.run[row] for row in rows]
+        self.memory = [table.memory[row] for row in rows]
+        self.width = [table.widest(row, limits) for row in rows]
+        self.drive = [table.driver_reach(row, limits) for row in rows]
+        self.by_speed = sorted(range(len(rows)), key=lambda place: (self.layer[place], place))
+        self.paths: dict[tuple[int, int, int], int] = {}
+        self.reaches: dict[tuple[int, int], int] = {}
+
+    def run(self) -> Solution | None:
+        best = min(
+            ((cost, (row,)) for row in self.rows if (cost := self.table.alone(row, self.limits)) < BANNED),
+            default=None,
+        )
+        bound = BANNED if best is None else best[0]
+        heap = self._roots(bound)
+        heapify(heap)
+        seen: Seen = {}
+        while heap:
+            node = heappop(heap)
+            cost, _, _, order, ends, left, _ = node
+            if not ends:
+                direct = self._direct(order[0], left, cost)
+                if direct is not None:
+                    return direct
+                self._start(heap, node, bound)
+            elif left == 0:
+                return Solution(cost, tuple(self.rows[place] for place in order), ends)
+            else:
+                self._step(heap, node, bound, seen)
+        return None if best is None else Solution(best[0], best[1], (self.layers,))
+
+    def _roots(self, bound: int) -> list[Node]:
+        """Every driver with every set of workers whose lower bound beats the best single device."""
+        rings = self._rings()
+        heap: list[Node] = []
+        able = sum(1 << place for place, width in enumerate(self.width) if width >= 1)
+        for driver, own in enumerate(self.drive):
+            if own < 0:
+                continue
+            fixed = self.table.driving(self.rows[driver])
+            for workers in range(1, 1 << len(self.rows)):
+                count = workers.bit_count()
+                if workers & ~able or workers >> driver & 1 or count > self.layers:
+                    continue
+                if not self.limits.fewest <= count <= self.limits.most:
+                    continue
+                cost = fixed + rings[workers | 1 << driver]
+                if cost < bound:
+                    cost += self._least(workers, self.layers, driver, own)
+                    if cost < bound:
+                        heap.append((cost, count, 0, (driver,), (), workers, fixed))
+        return heap
+
+    def _least(self, workers: int, layers: int, driver: int = -1, own: int = 0) -> int:
+        """Lower bound of the computing of `layers` layers: one each, then the fastest are filled."""
+        total, left = 0, layers
+        for place in range(len(self.rows)):
+            if workers >> place & 1:
+                total += self.run_ns[place] + self.layer[place]
+                left -= 1
+        if left < 0:
+            return BANNED
+        for place in self.by_speed:
+            if left == 0:
+                break
+            if place == driver:
+                take = min(left, own)
+            elif workers >> place & 1:
+                take = min(left, self.width[place] - 1)
+            else:
+                continue
+            total += take * self.layer[place]
+            left -= take
+        return total if left == 0 else BANNED
+
+    def _rings(self) -> list[int]:
+        """The shortest ring through every set of devices (Held-Karp, each ring from its lowest member)."""
+        size, hop = len(self.rows), self.hop
+        tails: list[dict[int, int]] = [{} for _ in range(1 << size)]
+        rings = [BANNED] * (1 << size)
+        for place in range(size):
+            tails[1 << place][place] = 0
+        for members in range(1, 1 << size):
+            first = (members & -members).bit_length() - 1
+            ends = tails[members]
+            if ends:
+                rings[members] = min(BANNED, *(cost + hop[end][first] for end, cost in ends.items()))
+            for after in range(first + 1, size):
+                if members >> after & 1:
+                    continue
+                way = hop[after]
+                tails[members | 1 << after][after] = min(cost + way[end] for end, cost in ends.items())
+        return rings
+
+    def _path(self, place: int, left: int, goal: int) -> int:
+        """Shortest way from a device through all of `left` to `goal`."""
+        if left == 0:
+            return self.hop[place][goal]
+        key = (place, left, goal)
+        known = self.paths.get(key)
+        if known is None:
+            known = min(
+                self.hop[place][after] + self._path(after, left & ~(1 << after), goal)
+                for after in range(len(self.rows))
+                if left >> after & 1
+            )
+            self.paths[key] = known
+        return known
+
+    def _direct(self, driver: int, workers: int, cost: int) -> Solution | None:
+        """Turn a bound into a plan where memory allows it as it is, as it does if layers are equal."""
+        counts = {driver: 0}
+        order, place, left = [driver], driver, workers
+        while left:
+            ways = [
+                (self.hop[place][after] + self._path(after, left & ~(1 << after), driver), after)
+                for after in range(len(self.rows))
+                if left >> after & 1
+            ]
+            place = min(ways)[1]
+            left &= ~(1 << place)
+            order.append(place)
+            counts[place] = 1
+        spare = self.layers - len(order) + 1
+        for place in self.by_speed:
+            if place in counts:
+                room = self.drive[driver] if place == driver else self.width[place] - 1
+                take = min(spare, room)
+                counts[place] += take
+                spare -= take
+        for ring in (order, [driver, *reversed(order[1:])]):
+            ends: list[int] = []
+            for place in ring:
+                start = ends[-1] if ends else 0
+                end = start + counts[place]
+                if place != driver and self._end(place, start) < end:
+                    break
+                ends.append(end)
+            else:
+                return Solution(cost, tuple(self.rows[place] for place in ring), tuple(ends))
+        return None
+
+    def _end(self, place: int, start: int) -> int:
+        row = self.rows[place]
+        return self.table.reach(self.memory[place], start, self.limits.worker_most[row])
+
+    def _reach(self, left: int, start: int) -> int:
+        """How far any of `left`, in the best order, get from layer `start`: further is never worse."""
+        key = (left, start)
+        known = self.reaches.get(key)
+        if known is None:
+            known = start
+            for place in range(len(self.rows)):
+                if left >> place & 1 and known < self.layers:
+                    known = max(known, self._reach(left & ~(1 << place), self._end(place, start)))
+            self.reaches[key] = known
+        return known
+
+    def _start(self, heap: list[Node], node: Node, bound: int) -> None:
+        """The driver of a root takes its layers: one node for each count."""
+        _, count, _, order, _, left, fixed = node
+        driver = order[0]
+        way = self._path(driver, left, driver)
+        for end in range(min(self.drive[driver], self.layers - count) + 1):
+            if self._reach(left, end) < self.layers:
+                continue
+            spent = fixed + end * self.layer[driver]
+            cost = spent + way + self._least(left, self.layers - end)
+            if cost < bound:
+                heappush(heap, (cost, count, -1, order, (end,), left, spent))
+
+    def _step(self, heap: list[Node], node: Node, bound: int, seen: Seen) -> None:
+        """Put each device that is left next in the ring, with every count of layers it can hold there."""
+        _, count, placed, order, ends, left, spent = node
+        driver, last, start = order[0], order[-1], ends[-1]
+        for place in range(len(self.rows)):
+            if not left >> place & 1:
+                continue
+            rest = left & ~(1 << place)
+            others = rest.bit_count()
+            way = self.hop[last][place] + self.run_ns[place]
+            onward = self._path(place, rest, driver)
+            stop = min(self._end(place, start), self.layers - others)
+            for end in range(start + 1 if rest else self.layers, stop + 1):
+                if self._reach(rest, end) < self.layers:
+                    continue
+                paid = spent + way + (end - start) * self.layer[place]
+                cost = paid + onward + self._least(rest, self.layers - end)
+                mark = (driver, rest, place, end)  # what is still to come does not depend on more than this
+                if cost < bound and (paid, count) < seen.get(mark, (BANNED, 0)):
+                    seen[mark] = (paid, count)
+                    heappush(heap, (cost, count, placed - 1, (*order, place), (*ends, end), rest, paid))

@@ -1,0 +1,216 @@
+"""A good plan for many devices: grown greedily from likely drivers, then improved by local search.
+
+Nothing here depends on a clock: the search stops after a fixed number of tried plans, so equal inputs give
+equal plans. A device is counted with as many layers of the largest size as it holds, which is exact where
+layers are equal and cautious where they are not; where nothing is found that way, devices are packed exactly.
+"""
+
+from collections.abc import Iterator
+
+from swisd.core.placement.exact import MOST_EXACT, search_exact
+from swisd.core.placement.pool import DRIVERS, Pool
+from swisd.core.placement.table import BANNED, Limits, Solution, Table
+
+TRIES = 12_000  # plans priced for one driver
+Layout = list[int]  # places in the search's arrays: the driver, then the workers in the order of the ring
+
+
+def search_large(table: Table, limits: Limits, quick: bool = False) -> Solution | None:
+    """A plan of low token latency over the devices of the table; None where none was found.
+
+    Never worse than the best device alone. `quick` skips the improvement: enough to see that a plan exists.
+    """
+    alone = table.best_alone(limits)
+    if quick and alone is not None:
+        return alone
+    pool = Pool(table, limits)
+    found = [] if alone is None else [alone]
+    if not quick and limits.fewest == 0:
+        seed = search_exact(table, pool.best(MOST_EXACT), limits)
+        found += [] if seed is None else [seed]
+    search = _Search(table, limits, pool)
+    for driver in pool.drivers:
+        layout = search.grow(driver)
+        if layout is not None:
+            found.append(search.solution(layout if quick else search.improve(layout)))
+            if quick:
+                break
+    if not found:
+        return pack(table, limits, pool)
+    return min(found, key=lambda solution: solution.key)
+
+
+def pack(table: Table, limits: Limits, pool: Pool) -> Solution | None:
+    """Some plan that uses memory to the last layer, without regard to cost: the roomiest devices first."""
+    everyone = range(len(table))
+    workers = sorted(everyone, key=lambda row: (-table.memory[row], row))
+    drivers = sorted(
+        (row for row in everyone if pool.drive[row] >= 0), key=lambda row: (-pool.drive[row], row)
+    )
+    for driver in drivers[:DRIVERS]:
+        order, ends = [driver], [pool.drive[driver]]
+        for row in workers:
+            end = table.reach(table.memory[row], ends[-1], limits.worker_most[row])
+            if row != driver and end > ends[-1]:
+                order.append(row)
+                ends.append(end)
+        cost = table.cost(order, ends, limits) if ends[-1] == table.layers else BANNED
+        if cost < BANNED and limits.fewest <= len(order) - 1 <= limits.most:
+            return Solution(cost, tuple(order), tuple(ends))
+    return None
+
+
+class _Search:
+    """Plans over the pool. Places are ordered by speed, so a sorted layout is filled from the front."""
+
+    def __init__(self, table: Table, limits: Limits, pool: Pool) -> None:
+        self.table = table
+        self.layers = table.layers
+        self.fewest, self.most = limits.fewest, min(limits.most, table.layers)
+        self.rows = sorted(pool.rows, key=lambda row: (table.layer[row], row))
+        self.hop = table.hops(self.rows, limits)
+        self.layer = [table.layer[row] for row in self.rows]
+        self.run = [table.run[row] for row in self.rows]
+        self.width = [pool.width[row] for row in self.rows]
+        self.own = [pool.drive[row] for row in self.rows]
+        self.driving = [table.driving(row) for row in self.rows]
+        self.alone = [table.alone(row, limits) for row in self.rows]
+        self.workers = [place for place, width in enumerate(self.width) if width > 0]
+        self.tries = 0
+
+    def price(self, layout: Layout) -> int:
+        """Cost of a layout with its layers on the fastest; `BANNED` where they do not fit."""
+        driver, count = layout[0], len(layout) - 1
+        if not self.fewest <= count <= self.most or self.own[driver] < 0:
+            return BANNED
+        if count == 0:
+            return self.alone[driver]
+        self.tries += 1
+        total = self.driving[driver]
+        last = driver
+        for place in layout[1:]:
+            if self.width[place] == 0:
+                return BANNED
+            total += self.hop[last][place] + self.run[place] + self.layer[place]
+            last = place
+        total += self.hop[last][driver]
+        left = self.layers - count
+        for place in sorted(layout):
+            if left == 0:
+                break
+            take = min(left, self.own[driver] if place == driver else self.width[place] - 1)
+            total += take * self.layer[place]
+            left -= take
+        return BANNED if left else min(total, BANNED)
+
+    def solution(self, layout: Layout) -> Solution:
+        driver = layout[0]
+        cost = self.price(layout)
+        if len(layout) == 1:
+            return Solution(cost, (self.rows[driver],), (self.layers,))
+        counts = dict.fromkeys(layout, 1)
+        counts[driver] = 0
+        left = self.layers - len(layout) + 1
+        for place in sorted(layout):
+            take = min(left, self.own[driver] if place == driver else self.width[place] - 1)
+            counts[place] += take
+            left -= take
+        ends: list[int] = []
+        for place in layout:
+            ends.append((ends[-1] if ends else 0) + counts[place])
+        return Solution(cost, tuple(self.rows[place] for place in layout), tuple(ends))
+
+    def insert(self, layout: Layout, place: int) -> tuple[int, int]:
+        """Least added hop time of a device in the ring, and the position in the layout that gives it."""
+        best = (BANNED, 0)
+        way = self.hop[place]
+        last = layout[-1]
+        for position, after in enumerate(layout):
+            more = way[last] + way[after] - self.hop[last][after]
+            # Before the driver means at the end of the ring: position 0 stays the driver's.
+            best = min(best, (more, position or len(layout)))
+            last = after
+        return best
+
+    def grow(self, row: int) -> Layout | None:
+        """Add the worker that is cheapest per layer still wanted until all layers have a place."""
+        driver = self.rows.index(row)
+        layout = [driver]
+        if self.alone[driver] < BANNED:
+            return layout
+        room = self.own[driver]
+        while room < self.layers or len(layout) - 1 < max(self.fewest, 1):
+            wanted = max(self.layers - room, 1)
+            choice: tuple[float, int, int] | None = None
+            for place in self.workers:
+                if place in layout:
+                    continue
+                more, position = self.insert(layout, place)
+                if more >= BANNED:
+                    continue
+                each = self.layer[place] + (more + self.run[place]) / min(self.width[place], wanted)
+                if choice is None or (each, place) < choice[:2]:
+                    choice = (each, place, position)
+            if choice is None or len(layout) > self.most:
+                return None
+            layout.insert(choice[2], choice[1])
+            room += self.width[choice[1]]
+        return layout if self.price(layout) < BANNED else None
+
+    def improve(self, layout: Layout) -> Layout:
+        """Follow the first better neighbour until there is none or enough plans were tried."""
+        self.tries = 0
+        cost = self.price(layout)
+        better = True
+        while better and self.tries < TRIES:
+            better = False
+            for other in self._neighbours(layout, cost):
+                price = self.price(other)
+                if price < cost:
+                    layout, cost, better = other, price, True
+                    break
+                if self.tries >= TRIES:
+                    break
+        return layout
+
+    def _neighbours(self, layout: Layout, cost: int) -> Iterator[Layout]:
+        for position in range(1, len(layout)):
+            yield layout[:position] + layout[position + 1 :]
+        for place in self.workers:
+            if place not in layout:
+                yield from self._with(layout, place)
+        for position in range(1, len(layout)):  # another driver: one of the workers, or a newcomer
+            swapped = layout.copy()
+            swapped[0], swapped[position] = layout[position], layout[0]
+            yield swapped
+            yield [layout[position], *layout[1:position], *layout[position + 1 :]]
+        for place, own in enumerate(self.own):
+            if own >= 0 and place not in layout:
+                yield [place, *layout[1:]]
+                if self.width[layout[0]] > 0:
+                    yield [place, *layout]
+        yield from self._turns(layout)
+
+    def _with(self, layout: Layout, place: int) -> Iterator[Layout]:
+        """A device joins where its hops cost least; then one or two that it makes needless leave."""
+        more, position = self.insert(layout, place)
+        if more >= BANNED:
+            return
+        joined = [*layout[:position], place, *layout[position:]]
+        yield joined
+        for _ in range(min(2, len(joined) - 2)):
+            options = [joined[:at] + joined[at + 1 :] for at in range(1, len(joined)) if joined[at] != place]
+            price, joined = min(((self.price(option), option) for option in options), default=(BANNED, []))
+            if price >= BANNED:
+                return
+            yield joined
+
+    def _turns(self, layout: Layout) -> Iterator[Layout]:
+        """2-opt: every part of the ring turned round, if that shortens it (Croes, 1958)."""
+        size, hop = len(layout), self.hop
+        for start in range(1, size - 1):
+            before, first = layout[start - 1], layout[start]
+            for stop in range(start + 1, size):
+                last, after = layout[stop], layout[(stop + 1) % size]
+                if hop[before][last] + hop[first][after] < hop[before][first] + hop[last][after]:
+                    yield layout[:start] + layout[start : stop + 1][::-1] + layout[stop + 1 :]

@@ -1,0 +1,155 @@
+"""Why a device is used or left out, and why there is no plan: words for the owners of the devices."""
+
+from collections.abc import Sequence
+
+from swisd.core.costmodel import profile_of
+from swisd.core.model import Manifest
+from swisd.core.placement.table import BANNED, NS_PER_MS, Solution, Table
+from swisd.core.types import Capability, Objective, Sha, Verdict
+
+MEASURING = "left out: still measuring itself"
+NOT_NEEDED = "left out: not needed, the model fits on fewer, faster devices"
+NOTICEABLE_NS = NS_PER_MS // 10  # less than this is no reason to give a figure
+
+
+def mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+def verdicts_with_plan(
+    table: Table, solution: Solution, devices: Sequence[Capability], objective: Objective, token_ms: float
+) -> tuple[Verdict, ...]:
+    """One verdict per device, in the order given, for a plan in force."""
+    rows = {device: row for row, device in enumerate(table.ids)}
+    used = set(solution.order)
+    verdicts = []
+    for device in devices:
+        row = rows.get(device.device)
+        if row is not None and row in used:
+            verdicts.append(Verdict(device.device, used=True, reason=_used(table, solution, row, token_ms)))
+            continue
+        reason = _unusable(table, row)
+        if not reason and row is not None:
+            reason = _unwanted(table, solution, row, objective)
+        verdicts.append(Verdict(device.device, used=False, reason=reason))
+    return tuple(verdicts)
+
+
+def verdicts_without(table: Table, devices: Sequence[Capability]) -> tuple[Verdict, ...]:
+    """One verdict per device where no plan exists."""
+    rows = {device: row for row, device in enumerate(table.ids)}
+    waiting = "waiting: the swarm cannot hold the model yet"
+    return tuple(
+        Verdict(device.device, used=False, reason=_unusable(table, rows.get(device.device)) or waiting)
+        for device in devices
+    )
+
+
+def plan_problem(
+    manifest: Manifest, table: Table, devices: Sequence[Capability], model: Sha, context: int
+) -> str:
+    """Why nothing can be planned even at this, the least context."""
+    measuring = sum(profile_of(device, model) is None for device in devices)
+    more = f"; {_devices(measuring)} still measuring" if measuring else ""
+    if not len(table):
+        return f"no device has measured itself with this model yet{more}"
+    last = manifest.n_units
+    weights = manifest.resident_bytes(0, last)
+    cache = manifest.kv_bytes_per_token(0, last) * context
+    offered = sum(table.memory)
+    if offered < weights + cache:
+        return (
+            f"swarm offers {mib(offered)}, model needs {mib(weights + cache)} (weights {mib(weights)}, "
+            f"KV {mib(cache)} at context {context}): {mib(weights + cache - offered)} missing{more}"
+        )
+    largest = max(table.memory)
+    if largest < table.ends_bytes:
+        return (
+            "no device can hold embedding and head together, which need "
+            f"{mib(table.ends_bytes)}: largest offer is {mib(largest)}{more}"
+        )
+    if all(ends is None for ends in table.ends):
+        return f"no device with room for embedding and head has measured the head{more}"
+    return (
+        f"swarm offers {mib(offered)} and model needs {mib(weights + cache)} at context {context}, but in pieces "
+        f"that do not hold whole layers of up to {mib(table.largest_layer)} beside embedding and head on one "
+        f"device ({mib(table.ends_bytes)}){more}"
+    )
+
+
+def _devices(count: int) -> str:
+    return "1 device is" if count == 1 else f"{count} devices are"
+
+
+def _ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / NS_PER_MS:.1f} ms"
+
+
+def _unusable(table: Table, row: int | None) -> str:
+    """Why a device cannot be used at all; empty if it can."""
+    if row is None:
+        return MEASURING
+    if table.widest(row, table.free()) == 0:
+        return f"left out: offers {mib(table.memory[row])}, one layer needs {mib(table.smallest_layer)}"
+    return ""
+
+
+def _used(table: Table, solution: Solution, row: int, token_ms: float) -> str:
+    place = solution.order.index(row)
+    if len(solution.order) == 1:
+        return f"runs the whole model: fastest on one device ({token_ms:.1f} ms per token)"
+    start = solution.ends[place - 1] if place else 0
+    end = solution.ends[place]
+    count = end - start
+    layers = "" if not count else f"layer {end}" if count == 1 else f"layers {start + 1}-{end}"
+    parts = [layers] if place else [part for part in ("the embedding", layers, "the head") if part]
+    what = f"runs {', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else f"runs {parts[0]}"
+    if not count:
+        return f"{what}: drives the others"
+    each = _ms(table.layer[row])
+    if table.layer[row] == min(table.layer[other] for other in solution.order):
+        return f"{what}: fastest per layer ({each})"
+    room = table.memory[row] - (0 if place else table.ends_bytes)
+    if table.reach(room, start, table.layers) == end < table.layers:
+        return f"{what}: as many as its {mib(table.memory[row])} hold ({each} per layer)"
+    return f"{what}: {each} per layer"
+
+
+def _unwanted(table: Table, solution: Solution, row: int, objective: Objective) -> str:
+    """Why a device that could be used is not."""
+    if objective == "throughput":
+        return "left out: using it would not make the slowest stage faster"
+    if objective == "spread":
+        return "left out: not needed, the faster devices have too few layers to share already"
+    slower, hops = _joining(table, solution, row)
+    if slower < NOTICEABLE_NS or slower >= BANNED:
+        return NOT_NEEDED
+    typical = min(table.layer[other] for other in solution.order)
+    why = f"its link costs {_ms(hops)}"
+    if hops < slower / 2:
+        why = f"a layer takes it {_ms(table.layer[row])}, the fastest {_ms(typical)}"
+    return f"left out: using it would make each token {_ms(slower)} slower ({why})"
+
+
+def _joining(table: Table, solution: Solution, row: int) -> tuple[int, int]:
+    """Nanoseconds by which a token gets slower if a device joins where its hops cost least, and those hops.
+
+    Layers are shared out anew, as memory allows; `BANNED` if they do not fit without moving other devices.
+    """
+    order, free = solution.order, table.free()
+    to = [table.hop(row, other, free) for other in order]
+    ring = [table.hop(order[place - 1], order[place], free) for place in range(len(order))]
+    hops = min(to[place - 1] + to[place] - ring[place] for place in range(len(order)))
+    driver = order[0]
+    cost = table.driving(driver) + sum(ring) + hops
+    left = table.layers
+    room = [(table.layer[driver], table.driver_reach(driver, free))]
+    for worker in (*order[1:], row):
+        cost += table.run[worker] + table.layer[worker]
+        left -= 1
+        room.append((table.layer[worker], table.narrowest(worker, free) - 1))
+    for each, most in sorted(room):
+        take = min(left, most)
+        cost += take * each
+        left -= take
+    return (cost - solution.cost_ns if left == 0 else BANNED), hops
