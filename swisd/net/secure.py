@@ -87,6 +87,18 @@ def dial_blocking(
     return sock
 
 
+def open_outside(host: str, port: int, *, timeout: float = 5.0) -> socket.socket:
+    """A blocking TCP socket to a service that is no device of the swarm (a broker the user runs): nothing is
+    proved, the messages carry their own proof. Raises `OSError`.
+    """
+    try:
+        sock = socket.create_connection((host, port), timeout)
+    except TimeoutError:
+        raise TimeoutError(f"{host}:{port} did not answer within {timeout:g} s") from None
+    tune(sock)
+    return sock
+
+
 async def admit(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, *, timeout: float = 5.0
 ) -> Hello:

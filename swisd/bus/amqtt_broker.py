@@ -1,0 +1,154 @@
+"""amqtt's broker with what a swarm needs and amqtt lacks. Imported only where a broker is embedded.
+
+The overridden methods are amqtt's own, private ones: pyproject.toml bounds its version, and the tests in
+tests/bus fail if an override no longer takes part.
+"""
+
+import asyncio
+import ssl
+from collections import Counter
+from typing import Any
+
+from amqtt.adapters import ReaderAdapter, WriterAdapter
+from amqtt.broker import Broker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.session import Session
+
+LISTENER = "default"
+MAX_PACKET_BYTES = 66 << 20
+"""The largest packet a client may send: a shard frame and its envelope."""
+MAX_BACKLOG_BYTES = 16 << 20
+"""Bytes that may wait for a slow client before its next message; beyond, it is disconnected."""
+MAX_QUEUE = 2000
+"""Messages that may wait in the broker before it stops reading from those who publish."""
+_PIECE = 256 << 10
+
+
+class QuietBytes(bytes):
+    """A payload that amqtt can format into its log strings at no cost: it does so for every message, whatever
+    the log level, which made a 1 MiB message take longer to describe than to deliver."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
+class Admission(BaseAuthPlugin):  # type: ignore[misc]
+    """Lets in the connections that `EmbeddedBroker.serve` brought, under the client id it checked."""
+
+    async def authenticate(self, *, session: Session) -> bool:
+        admitted: dict[int, str] = self.context._broker_instance.admitted
+        return session.client_id is not None and admitted.get(session.remote_port) == session.client_id
+
+
+class SwarmBroker(Broker):  # type: ignore[misc]
+    """Carries the topics below one prefix, for clients in `admitted` (connection number -> client id)."""
+
+    def __init__(self, prefix: str, refused: Counter[str]) -> None:
+        self.admitted: dict[int, str] = {}
+        self._prefix, self._refused = prefix, refused
+        super().__init__(
+            BrokerConfig(
+                listeners={LISTENER: ListenerConfig(type=ListenerType.EXTERNAL, bind="swisd")},
+                plugins={f"{__name__}.{Admission.__name__}": {}},
+            )
+        )
+
+    async def queue_room(self) -> None:
+        """Wait while more messages are queued than the broker should hold."""
+        while self._broadcast_queue.qsize() > MAX_QUEUE:  # noqa: ASYNC110 (a Queue tells nobody that it shrank)
+            await asyncio.sleep(0.002)
+
+    async def _broadcast_message(
+        self, session: Any, topic: str | None, data: bytes | None, force_qos: int | None = None
+    ) -> None:
+        # Checked here and not in a topic plugin: that costs a task for every message and subscriber, and lets
+        # others change the subscriptions in the middle of a broadcast, which then is lost.
+        if not (topic or "").startswith(self._prefix):
+            self._refused["foreign topic"] += 1
+            return
+        await super()._broadcast_message(session, topic, QuietBytes(data or b""), force_qos)
+
+    async def retain_message(
+        self, source_session: Any, topic_name: str | None, data: bytes | None, qos: int | None = None
+    ) -> None:
+        if (topic_name or "").startswith(self._prefix):
+            await super().retain_message(source_session, topic_name, data, qos)
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        # amqtt sends every newcomer what is retained under everybody's filters; only its own concern it.
+        subscribers = self._subscriptions.get(subscription[0], ())
+        if any(other is session for other, _ in subscribers):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
+class Reader(ReaderAdapter):  # type: ignore[misc]
+    """A client's bytes for amqtt: first the CONNECT that was read already, then the stream.
+
+    It ends where the client is silent for `idle_s` seconds (amqtt itself leaves silent clients connected).
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, first: bytes, idle_s: float, broker: SwarmBroker
+    ) -> None:
+        self._reader, self._first, self._idle_s, self._broker = reader, first, idle_s, broker
+        self._ended = False
+
+    async def read(self, n: int = -1) -> bytes:
+        if self._first:
+            data, self._first = self._first[:n], self._first[n:]
+            return data
+        if self._ended or not 0 <= n <= MAX_PACKET_BYTES:
+            self._ended = True
+            return b""  # amqtt takes it for the end of the stream
+        pieces: list[bytes] = []
+        left = n
+        try:
+            while left or not pieces:
+                async with asyncio.timeout(self._idle_s):
+                    pieces.append(await self._reader.readexactly(min(left, _PIECE)))
+                left -= len(pieces[-1])
+        except (OSError, asyncio.IncompleteReadError):
+            self._ended = True
+            return b""
+        if n == 1:  # the start of a packet (or a digit of its length): the place to make a publisher wait
+            await self._broker.queue_room()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def feed_eof(self) -> None:
+        self._ended = True
+
+
+class Writer(WriterAdapter):  # type: ignore[misc]
+    """A client's socket for amqtt, which never waits.
+
+    amqtt would keep a task and a copy of each message for a client that does not read. Here what waits is
+    bounded in bytes, and a client beyond the bound is cut.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, device: str, number: int, refused: Counter[str]) -> None:
+        self._writer, self._device, self._number, self._refused = writer, device, number, refused
+
+    def write(self, data: bytes) -> None:
+        transport = self._writer.transport
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+            self._refused["slow client"] += 1
+            transport.abort()
+            return
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        """Nothing: see the class."""
+
+    def get_peer_info(self) -> tuple[str, int]:
+        return self._device, self._number  # amqtt hands it to `Admission` as the session's address
+
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        return None
+
+    async def close(self) -> None:
+        self._writer.close()
