@@ -119,9 +119,10 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class GetManifest:
-    """Fetch a model's manifest and graph. Comes back: ManifestReady or ManifestFailed."""
+    """Fetch a manifest of `size` bytes, and its graph. Comes back: ManifestReady or ManifestFailed."""
 
     model: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

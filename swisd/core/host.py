@@ -33,6 +33,7 @@ class Host:
         self._provide_note = ""
         self._fetching: str | None = None
         self._retry_at = 0.0
+        self._model_bytes = 0
         self._bans: dict[str, tuple[float, str]] = {}
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
 
@@ -112,26 +113,29 @@ class Host:
     def _model(self, now: float, out: Effects) -> tuple[str, Manifest] | None:
         """The model to run and its manifest; asks for what is missing."""
         holders = [
-            holding.model
+            (holding.model, holding.model_bytes)
             for entry in self.members.present()
             if entry.capability is not None
             for holding in entry.capability.holds
             if holding.model_id == self.model_id
         ]
         if holders:
-            sha = max(sorted(set(holders)), key=holders.count)
+            sha, self._model_bytes = max(sorted(set(holders)), key=holders.count)
             if sha in self._local.manifests:
                 return sha, self._local.manifests[sha]
             if self._fetching is None and now >= self._retry_at:
                 self._fetching = sha
-                out.append(GetManifest(sha))
+                out.append(GetManifest(sha, self._model_bytes))
             return None
         if self._providing is None and now >= self._retry_at and self.model_id:
             if self._local.config.forge:
                 self._providing = self.model_id
                 out.append(ProvideModel(self.model_id))
             else:
-                self._provide_note = f"no device holds {self.model_id}: run `swisd models pull {self.model_id}` on a laptop of the swarm"
+                command = f"swisd models pull {self.model_id}"
+                self._provide_note = (
+                    f"no device holds {self.model_id}: run `{command}` on a laptop of the swarm"
+                )
         return None
 
     # --- the plan ----------------------------------------------------------------------------------
@@ -156,7 +160,11 @@ class Host:
                 return
         self._dirty_since = None
         config = self._local.config
-        wish = Wish(config.objective, min(manifest.context, config.context), config.min_context)
+        wish = Wish(
+            objective=config.objective,
+            context=min(manifest.context, config.context),
+            min_context=config.min_context,
+        )
         found = place(manifest, sha, devices, config.device, wish)
         if not reason and current is not None:
             if not found.pipelines:
@@ -180,6 +188,7 @@ class Host:
             host=config.device,
             model=sha,
             model_id=self.model_id,
+            model_bytes=self._model_bytes,
             context=found.context,
             objective=config.objective,
             pipelines=found.pipelines,
@@ -286,6 +295,7 @@ class Host:
                     note=self._provide_note[:500],
                     model=sha,
                     model_id=self.model_id,
+                    model_bytes=self._model_bytes,
                 )
             )
         )

@@ -69,7 +69,7 @@ class Member:
     def on_digest(self, digest: Digest, now: float, out: Effects) -> None:
         """Learn the model to measure, and the peers to measure links to."""
         if digest.model:
-            self._learn(digest.model, now, out)
+            self._learn(digest, now, out)
         peers = tuple(
             sorted(
                 member.device
@@ -99,14 +99,14 @@ class Member:
         self._wanted = None
         digest = self._local.digest
         if digest is not None and digest.model:
-            self._learn(digest.model, now, out)
+            self._learn(digest, now, out)
 
     def on_manifest(self, model: str, now: float, out: Effects) -> None:
         if self._wanted == model:
             self._wanted = None
         digest = self._local.digest
         if digest is not None and digest.model == model:
-            self._learn(model, now, out)
+            self._learn(digest, now, out)
 
     def on_manifest_failed(self, now: float, out: Effects) -> None:
         out.append(SetTimer("member-retry", now + deadlines.RETRY))
@@ -160,11 +160,12 @@ class Member:
             update_capability(local, memory_bytes=event.memory_bytes)
             out.append(Publish(local.capability))
 
-    def _learn(self, model: str, now: float, out: Effects) -> None:
+    def _learn(self, digest: Digest, now: float, out: Effects) -> None:
+        model = digest.model
         if model not in self._local.manifests:
             if self._wanted is None:
                 self._wanted = model
-                out.append(GetManifest(model))
+                out.append(GetManifest(model, digest.model_bytes))
             return
         if self.profile(model) is None and self._measuring is None:
             self._measuring = model

@@ -101,6 +101,7 @@ class Digest:
     note: Note = ""
     model: Annotated[str, Text(64)] = ""  # manifest sha256 of the model that the swarm is to run
     model_id: Annotated[str, Text(200)] = ""
+    model_bytes: Bytes = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Holding:
 
     model: Sha
     model_id: Annotated[str, Text(200)]
+    model_bytes: Bytes  # size of the manifest itself, so that it can be fetched by name
     ranges: Annotated[tuple[tuple[UnitIndex, UnitIndex], ...], Items(64)]
 
 
@@ -138,6 +139,7 @@ class Plan:
     host: DeviceId
     model: Sha  # the manifest's sha256
     model_id: Annotated[str, Text(200)]
+    model_bytes: Bytes
     context: Annotated[int, Range(0, 1 << 24)]  # tokens a session may hold, as memory allows
     objective: Objective
     pipelines: Annotated[tuple[Pipeline, ...], Items(64)]

@@ -1,0 +1,1 @@
+"""A deterministic world: the real machines of several devices in virtual time over a seeded network."""

@@ -1,0 +1,98 @@
+"""A toy model for simulations: every unit mixes in its index, the position and all rows before.
+
+A wrong order, a lost or repeated row or a stale cache changes every token after it, so equal tokens mean
+equal histories. Integers only: the same on every machine.
+"""
+
+from dataclasses import dataclass, field
+
+from swisd.core.effects import Activation, Sample, Score
+from swisd.core.model import Blob, Manifest, Unit
+from swisd.core.types import Scores, Stage
+
+MIX = 0x9E3779B97F4A7C15
+MASK = (1 << 64) - 1
+MODEL = "70" * 32
+MODEL_ID = "toy"
+
+
+def toy_manifest(layers: int = 6, layer_bytes: int = 10 << 20, vocab: int = 64) -> Manifest:
+    """A manifest of `layers` equal layers; the head is tied to the embedding and weighs two layers."""
+    blobs = tuple(Blob(f"{number:064x}", 1000) for number in range(layers + 3))
+    units = (
+        Unit("embed", (0,), (0, 1), 1 << 20, 0, 1 << 10),
+        *(
+            Unit("layer", (number,), (0, 1), layer_bytes, 1 << 10, layer_bytes)
+            for number in range(1, layers + 1)
+        ),
+        Unit("head", (0,), (0, 1), 2 * layer_bytes, 0, 2 * layer_bytes),
+    )
+    return Manifest(MODEL_ID, "toy", "none", "00" * 32, 16, vocab, 4096, blobs, units, layers + 1, layers + 2)
+
+
+def _mix(*values: int) -> int:
+    state = 0x243F6A8885A308D3
+    for value in values:
+        state = ((state ^ (value & MASK)) * MIX) & MASK
+        state ^= state >> 29
+    return state
+
+
+@dataclass(slots=True)
+class ToyShard:
+    """Runs units of the toy model; `caches[(session, unit)]` holds one state per position."""
+
+    manifest: Manifest
+    caches: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+
+    def run(
+        self, stage: Stage, activation: Activation, sample: Sample | None, score: Score | None
+    ) -> tuple[int, tuple[int, ...], int | None, Scores | None]:
+        """Rows in, `(rows, payload, token, scores)` out, as a real shard does it."""
+        slot = activation.slots[0]
+        rows: list[int] = list(activation.payload)
+        head = self.manifest.n_units - 1
+        for unit in range(stage.start, min(stage.end, head)):
+            rows = [self._unit(unit, slot.session, slot.position + at, row) for at, row in enumerate(rows)]
+        if stage.end >= head and stage.start < head:
+            rows = rows[len(rows) - slot.logits :] if slot.logits else []
+        if stage.end <= head:
+            return len(rows), tuple(rows), None, None
+        token = _mix(rows[-1], 1) % self.manifest.vocab if rows and sample else None
+        scores = _scores(rows, score, self.manifest.vocab) if score else None
+        return len(rows), (), token, scores
+
+    def drop(self, session: str) -> None:
+        for key in [key for key in self.caches if key[0] == session]:
+            del self.caches[key]
+
+    def _unit(self, unit: int, session: str, position: int, row: int) -> int:
+        if unit == 0:
+            return _mix(row, 7)
+        cache = self.caches.setdefault((session, unit), [])
+        if position > len(cache):
+            raise ValueError(f"row at {position} but the cache of {session} holds {len(cache)}")
+        del cache[position:]
+        cache.append(_mix(unit, position, row, cache[-1] if cache else 0))
+        return cache[-1]
+
+
+def _scores(rows: list[int], score: Score, vocab: int) -> Scores:
+    ids = tuple(tuple(_mix(row, rank) % vocab for rank in range(score.top)) for row in rows)
+    logprobs = tuple(tuple(-0.5 * (rank + 1) for rank in range(score.top)) for _ in rows)
+    return Scores(ids, logprobs, tuple(-1.0 if token is not None else None for token in score.next_ids))
+
+
+def toy_tokens(manifest: Manifest, prompt: tuple[int, ...], count: int) -> list[int]:
+    """The tokens that one undisturbed device gives: what every simulated stream is compared with."""
+    shard, ids, tokens = ToyShard(manifest), list(prompt), []
+    position = 0
+    for _ in range(count):
+        rows = ids[position:]
+        states = list(rows)
+        for unit in range(manifest.n_units - 1):
+            states = [shard._unit(unit, "solo", position + at, row) for at, row in enumerate(states)]
+        position = len(ids)
+        tokens.append(_mix(states[-1], 1) % manifest.vocab)
+        ids.append(tokens[-1])
+    return tokens

@@ -1,0 +1,354 @@
+"""Virtual time, a bus, lanes and devices. Everything random is drawn from one seeded generator."""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from swisd.core.asker import Answered, Asker, Ended, Listen, Request, Waiting
+from swisd.core.config import DeviceConfig
+from swisd.core.effects import (
+    CancelTimer,
+    DropSession,
+    GetManifest,
+    Lead,
+    LoadShards,
+    MeasureCompute,
+    MeasureLinks,
+    Notice,
+    ProvideModel,
+    Publish,
+    RunStep,
+    SendFrame,
+    SetTimer,
+    UnloadShards,
+)
+from swisd.core.events import (
+    BusChanged,
+    FrameArrived,
+    HoldingsChanged,
+    LinksMeasured,
+    LoadFailed,
+    LoadProgress,
+    ManifestReady,
+    Measured,
+    Received,
+    ShardsLoaded,
+    Started,
+    StepDone,
+    StepFailed,
+    Stopping,
+    Timer,
+)
+from swisd.core.machine import NodeMachine
+from swisd.core.model import Manifest
+from swisd.core.types import Holding, PeerLink, Profile, SamplingParams, Stage
+from swisd.sim.toy import MODEL, MODEL_ID, ToyShard, toy_manifest
+from swisd.wire.messages import decode_message, encode_message, topic_of
+from swisd.wire.topics import Kind, Topic
+
+LANE_S = 0.001
+BUS_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a simulated device is: ms per layer and for the head."""
+
+    layer_ms: float = 5.0
+    head_ms: float = 8.0
+
+
+@dataclass(slots=True)
+class Device:
+    """One simulated device around a real machine."""
+
+    machine: NodeMachine
+    speed: Speed
+    shard: ToyShard
+    stages: dict[int, Stage] = field(default_factory=dict)
+    loaded_bytes: int = 0
+    alive: bool = True
+    busy_until: float = 0.0
+    leading: bool = False
+    timers: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Stream:
+    """What an asker saw."""
+
+    asker: Asker
+    listening: set[str] = field(default_factory=set)
+    tokens: list[int] = field(default_factory=list)
+    scores: int = 0
+    ended: Ended | None = None
+    timers: dict[str, int] = field(default_factory=dict)
+
+
+class World:
+    """A swarm in virtual time. `log` holds lines of a transcript if `record` is on."""
+
+    def __init__(self, seed: int = 0, manifest: Manifest | None = None, *, jitter: float = 0.2) -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.manifest = manifest or toy_manifest()
+        self.devices: dict[str, Device] = {}
+        self.streams: dict[str, Stream] = {}
+        self.log: list[str] = []
+        self._jitter = jitter
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._retained: dict[Topic, tuple[str, bytes]] = {}
+        self._last_delivery: dict[tuple[str, str], float] = {}
+
+    # --- building ----------------------------------------------------------------------------------
+
+    def add(
+        self, name: str, *, memory_bytes: int = 1 << 30, speed: Speed | None = None, holds: bool = False
+    ) -> str:
+        """Start a device; the first one runs the broker and is host. Returns its id."""
+        number = len(self.devices) + 1
+        ident = f"{number:016x}"
+        config = DeviceConfig(
+            device=ident, boot=number, name=name, port=7000 + number, addresses=("10.0.0." + str(number),),
+            memory_bytes=memory_bytes, rank=number, claims="at once" if number == 1 else "never",
+            broker=True, forge=True, model_id=MODEL_ID,
+        )  # fmt: skip
+        device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
+        self.devices[ident] = device
+        self._feed(ident, Started())
+        if holds:
+            self._feed(
+                ident, HoldingsChanged((Holding(MODEL, MODEL_ID, 1000, ((0, self.manifest.n_units),)),))
+            )
+        self._later(0.05, lambda: self._connect(ident))
+        return ident
+
+    def ask(self, prompt: tuple[int, ...], count: int, *, seed: int = 1, score_top: int = 0) -> str:
+        """Submit a session; returns its key in `streams`."""
+        number = len(self.streams) + 1
+        key = f"a{number:013x}00"
+        request = Request(key, f"f{number:015x}", prompt, count, SamplingParams(), seed, (), score_top)
+        stream = Stream(Asker(request))
+        self.streams[key] = stream
+        self._to_asker(key, Started())
+        for topic, (sender, body) in sorted(self._retained.items(), key=lambda item: item[0].kind.value):
+            if topic.kind in (Kind.PLAN, Kind.SWARM):
+                self._to_asker(key, Received(sender, decode_message(topic.kind, body)))
+        return key
+
+    def leave(self, ident: str) -> None:
+        """A proper farewell."""
+        self._feed(ident, Stopping())
+        self.devices[ident].alive = False
+
+    def kill(self, ident: str) -> None:
+        """Power off, in mid-sentence."""
+        self.devices[ident].alive = False
+        self._say(f"{self._name(ident)} killed")
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            self.now, _, action = heapq.heappop(self._queue)
+            action()
+        self.now = end
+
+    def run_until(self, condition: Callable[[], bool], within: float) -> bool:
+        """Let time pass until the condition holds, at most `within` seconds."""
+        end = self.now + within
+        while not condition():
+            if not self._queue or self._queue[0][0] > end:
+                self.now = end
+                return condition()
+            self.now, _, action = heapq.heappop(self._queue)
+            action()
+        return True
+
+    def _later(self, delay: float, action: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (self.now + delay, self._order, action))
+
+    def _delay(self, base: float) -> float:
+        return base * (1.0 + self._jitter * self.random.random())
+
+    # --- devices -----------------------------------------------------------------------------------
+
+    def _connect(self, ident: str) -> None:
+        self._feed(ident, BusChanged(True))
+        for topic, (sender, body) in sorted(self._retained.items(), key=lambda item: item[0].kind.value):
+            if topic.kind in (Kind.PLAN, Kind.SWARM):
+                self._feed(ident, Received(sender, decode_message(topic.kind, body)))
+
+    def _feed(self, ident: str, event: object) -> None:
+        device = self.devices[ident]
+        if not device.alive:
+            return
+        for effect in device.machine.handle(event, self.now):  # type: ignore[arg-type]
+            self._do(ident, device, effect)
+
+    def _do(self, ident: str, device: Device, effect: object) -> None:
+        match effect:
+            case Publish():
+                self._publish(ident, effect)
+            case SendFrame():
+                arrived = FrameArrived(ident, effect.activation)
+                self._in_order(ident, effect.device, LANE_S, lambda: self._feed(effect.device, arrived))
+            case SetTimer():
+                self._set_timer(device.timers, effect, lambda event: self._feed(ident, event))
+            case CancelTimer():
+                device.timers.pop(effect.name, None)
+            case RunStep():
+                self._run_step(ident, device, effect)
+            case LoadShards():
+                self._load(ident, device, effect)
+            case UnloadShards():
+                device.stages.clear()
+                device.shard.caches.clear()
+                device.loaded_bytes = 0
+            case DropSession():
+                device.shard.drop(effect.session)
+            case GetManifest():
+                ready = ManifestReady(effect.model, self.manifest)
+                self._later(self._delay(0.05), lambda: self._feed(ident, ready))
+            case ProvideModel():
+                holds = HoldingsChanged((Holding(MODEL, MODEL_ID, 1000, ((0, self.manifest.n_units),)),))
+                self._later(self._delay(1.0), lambda: self._feed(ident, holds))
+            case MeasureCompute():
+                speed = device.speed
+                profile = Profile(effect.model, speed.layer_ms, speed.layer_ms / 8, speed.head_ms, 0.05, 0.2)
+                self._later(self._delay(0.5), lambda: self._feed(ident, Measured(profile)))
+            case MeasureLinks():
+                links = tuple(PeerLink(peer, 2 * LANE_S * 1000, 1000.0) for peer in effect.devices)
+                self._later(self._delay(0.1), lambda: self._feed(ident, LinksMeasured(links)))
+            case Notice():
+                self._say(f"{self._name(ident)}: {effect.text}")
+            case Lead():
+                device.leading = effect.leading
+                if effect.leading:
+                    for topic, (sender, body) in list(self._retained.items()):
+                        if topic.kind is Kind.CAP:
+                            message = decode_message(topic.kind, body)
+                            self._later(0, lambda s=sender, m=message: self._feed(ident, Received(s, m)))
+
+    def _run_step(self, ident: str, device: Device, effect: RunStep) -> None:
+        stage = device.stages.get(effect.work.stage)
+        if stage is None:
+            self._feed(ident, StepFailed(effect.work, "no such stage is loaded"))
+            return
+        layers = min(stage.end, self.manifest.n_units - 1) - max(stage.start, 1)
+        ms = layers * device.speed.layer_ms + (
+            device.speed.head_ms if stage.end == self.manifest.n_units else 0
+        )
+        start = max(self.now, device.busy_until)
+        device.busy_until = start + self._delay(ms / 1000.0)
+
+        def done() -> None:
+            if effect.work.stage not in device.stages:
+                return
+            rows, payload, token, scores = device.shard.run(
+                stage, effect.activation, effect.sample, effect.score
+            )
+            self._feed(ident, StepDone(effect.work, rows, payload, ms, token, scores))
+
+        self._later(device.busy_until - self.now, done)
+
+    def _load(self, ident: str, device: Device, effect: LoadShards) -> None:
+        device.stages.clear()
+        device.shard.caches.clear()
+        need = sum(self.manifest.resident_bytes(stage.start, stage.end) for _, stage in effect.stages)
+        if need > device.machine.local.config.memory_bytes:
+            self._feed(ident, LoadFailed(effect.epoch, "the offer is smaller than the shard"))
+            return
+
+        def loaded() -> None:
+            plan = device.machine.local.plan
+            if plan is not None and plan.epoch == effect.epoch:
+                device.stages = dict(effect.stages)
+                device.loaded_bytes = need
+                self._feed(ident, ShardsLoaded(effect.epoch, need))
+
+        self._later(self._delay(0.2), lambda: self._feed(ident, LoadProgress(effect.epoch, True, 0.5)))
+        self._later(self._delay(0.6), loaded)
+
+    # --- the bus -----------------------------------------------------------------------------------
+
+    def _publish(self, sender: str, effect: Publish) -> None:
+        topic, body = topic_of(effect.message, effect.to), encode_message(effect.message)
+        if topic.kind.delivery.retain:
+            self._retained[topic] = (sender, body)
+        message = decode_message(topic.kind, body)
+        for ident, device in self.devices.items():
+            if self._subscribed(ident, device, topic):
+                self._in_order(
+                    sender, ident, BUS_S, lambda to=ident: self._feed(to, Received(sender, message))
+                )
+        for key, stream in self.streams.items():
+            if topic.kind in (Kind.PLAN, Kind.SWARM) or topic.ident in stream.listening:
+                self._in_order(
+                    sender, key, BUS_S, lambda to=key: self._to_asker(to, Received(sender, message))
+                )
+
+    def _subscribed(self, ident: str, device: Device, topic: Topic) -> bool:
+        match topic.kind:
+            case Kind.PLAN | Kind.SWARM:
+                return True
+            case Kind.BEAT | Kind.CAP | Kind.GONE | Kind.CALL:
+                return device.leading
+            case Kind.ASK:
+                return topic.ident == ident
+            case _:
+                return False
+
+    def _in_order(self, sender: str, to: str, base: float, action: Callable[[], None]) -> None:
+        """Messages from one to another keep their order, as on one connection."""
+        at = max(self.now + self._delay(base), self._last_delivery.get((sender, to), 0.0))
+        self._last_delivery[(sender, to)] = at
+        self._later(at - self.now, action)
+
+    # --- askers ------------------------------------------------------------------------------------
+
+    def _to_asker(self, key: str, event: object) -> None:
+        stream = self.streams[key]
+        for effect in stream.asker.handle(event, self.now):
+            match effect:
+                case Publish():
+                    self._publish(f"f{key[1:]}", effect)
+                case SetTimer():
+                    self._set_timer(stream.timers, effect, lambda item: self._to_asker(key, item))
+                case CancelTimer():
+                    stream.timers.pop(effect.name, None)
+                case Listen():
+                    stream.listening.add(effect.session)
+                case Answered():
+                    stream.tokens.extend(effect.out.tokens)
+                    stream.scores += len(effect.out.top_ids)
+                case Waiting():
+                    self._say(f"asker {key[:14].lstrip('a0') or '0'} waits: {effect.text}")
+                case Ended():
+                    stream.ended = effect
+                    self._say(
+                        f"asker {key[:14].lstrip('a0') or '0'} ended: {effect.finish} {effect.error}".rstrip()
+                    )
+
+    def _set_timer(self, timers: dict[str, int], effect: SetTimer, feed: Callable[[Timer], None]) -> None:
+        self._order += 1
+        token = self._order
+        timers[effect.name] = token
+
+        def fire() -> None:
+            if timers.get(effect.name) == token:
+                del timers[effect.name]
+                feed(Timer(effect.name))
+
+        self._later(max(0.0, effect.at - self.now), fire)
+
+    def _say(self, text: str) -> None:
+        self.log.append(f"{self.now:7.2f}  {text}")
+
+    def _name(self, ident: str) -> str:
+        return self.devices[ident].machine.local.config.name
