@@ -1,0 +1,1 @@
+"""The parts of the dashboard's screen, one module each."""

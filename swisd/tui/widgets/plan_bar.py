@@ -1,0 +1,106 @@
+"""The plan as a bar: one coloured segment for each shard, as long as its part of the model."""
+
+from itertools import groupby
+
+from textual.content import Content
+
+from swisd.tui import words
+from swisd.tui.palette import fill
+from swisd.tui.rows import SegmentRow, Totals
+from swisd.tui.view import SwarmView, plan_hint
+from swisd.tui.widgets.panel import Panel
+
+
+class PlanBar(Panel):
+    TITLE = "Plan"
+
+    def lines(self, view: SwarmView, room: int) -> list[Content]:
+        self.title(_summary(view, room - len(self.TITLE) - 6))
+        out: list[Content] = []
+        for _, group in groupby(view.segments, key=lambda segment: segment.pipeline):
+            out.extend(_bar(list(group), room))
+        hint = plan_hint(view)
+        if hint:
+            out.extend(Content.styled(" " + part, "$text-accent") for part in words.wrap(hint, room - 1))
+        if view.segments:
+            out.append(_figures(view.totals, room))
+        return out
+
+
+def _summary(view: SwarmView, room: int) -> str:
+    if view.plan is None or not view.plan.pipelines:
+        return ""
+    context = f", context {view.plan.context}" if view.plan.context else ""
+    tail = f"  epoch {view.plan.epoch}, for {view.plan.objective}{context}"
+    model = words.shorten(words.clean(view.plan.model_id), max(8, room - len(tail)))
+    return model + tail
+
+
+def _bar(segments: list[SegmentRow], room: int) -> list[Content]:
+    """Three lines of a pipeline: who, which units, predicted ms or what is wrong."""
+    sizes = spread([segment.share for segment in segments], room)
+    out = []
+    for text in (_who, _units, _predicted):
+        parts: list[tuple[str, str]] = []
+        for segment, size in zip(segments, sizes, strict=True):
+            parts.append((_inside(text(segment, size), size), fill(segment.colour)))
+        out.append(Content.assemble(*parts))
+    return out
+
+
+def spread(shares: list[float], room: int) -> list[int]:
+    """Whole columns in proportion to the shares, at least two each so that a letter can be read."""
+    if not shares:
+        return []
+    least = 2 if room >= 2 * len(shares) else 1
+    spare, whole = max(0, room - least * len(shares)), sum(shares) or 1.0
+    ends, so_far = [0], 0.0
+    for share in shares:
+        so_far += share
+        ends.append(round(spare * so_far / whole))
+    return [least + ends[i + 1] - ends[i] for i in range(len(shares))]
+
+
+def _inside(text: str, size: int) -> str:
+    return words.fit(f" {text}", size) if size >= words.cells(text) + 1 else words.fit(text, size)
+
+
+def _who(segment: SegmentRow, size: int) -> str:
+    if size < 8:
+        return segment.letter
+    return f"{segment.letter} {words.shorten(segment.name, size - len(segment.letter) - 3)}"
+
+
+def _units(segment: SegmentRow, size: int) -> str:
+    # A word cut to two letters says nothing; the letter above and the table say it.
+    return segment.units if size > words.cells(segment.units) else ""
+
+
+def _predicted(segment: SegmentRow, size: int) -> str:
+    if segment.trouble:
+        return segment.trouble
+    figure = f"{words.millis(segment.predicted_ms)} ms"
+    return figure if segment.predicted_ms > 0 and size > len(figure) else ""
+
+
+def _figures(totals: Totals, room: int) -> Content:
+    """Predicted beside measured, and by how much they differ."""
+    parts: list[str | tuple[str, str]] = [
+        (" predicted ", "$text-muted"),
+        (f"{words.millis(totals.predicted_ms)} ms/token", "bold"),
+        f" ({words.rate(words.per_second(totals.predicted_ms))} tokens/s)",
+    ]
+    if totals.measured_ms > 0:
+        parts += [
+            ("   measured ", "$text-muted"),
+            (f"{words.millis(totals.measured_ms)} ms/token", "bold"),
+            f"  {totals.gap}",
+        ]
+    else:
+        parts.append(("   not measured yet", "$text-muted"))
+    line = Content.assemble(*parts)
+    if totals.links_ms > 0:
+        links = f"   of which links {words.millis(totals.links_ms)} ms predicted"
+        if line.cell_length + len(links) <= room:
+            line = Content.assemble(line, (links, "$text-muted"))
+    return line
