@@ -1,8 +1,8 @@
 """A good plan for many devices: grown greedily from likely drivers, then improved by local search.
 
 Nothing here depends on a clock: the search stops after a fixed number of tried plans, so equal inputs give
-equal plans. A device is counted with as many layers of the largest size as it holds, which is exact where
-layers are equal and cautious where they are not; where nothing is found that way, devices are packed exactly.
+equal plans. Where layers differ in size, a layout is first priced as if each device got the layers that suit
+it best; only if that would be an improvement, dynamic programming finds the best real cuts along its ring.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,8 @@ from swisd.core.placement.table import BANNED, Limits, Solution, Table
 
 TRIES = 12_000  # plans priced for one driver
 Layout = list[int]  # places in the search's arrays: the driver, then the workers in the order of the ring
+
+Cuts = dict[int, tuple[int, tuple[int, ...]]]  # layers placed -> computing cost so far, ends of the layers
 
 
 def search_large(table: Table, limits: Limits, quick: bool = False) -> Solution | None:
@@ -75,11 +77,22 @@ class _Search:
         self.own = [pool.drive[row] for row in self.rows]
         self.driving = [table.driving(row) for row in self.rows]
         self.alone = [table.alone(row, limits) for row in self.rows]
+        self.reach: list[list[int]] = []  # by place and first layer: where its layers may end
+        if not table.uniform:
+            most = [limits.worker_most[row] for row in self.rows]
+            starts = range(table.layers + 1)
+            self.reach = [
+                [table.reach(table.memory[row], start, most[place]) for start in starts]
+                for place, row in enumerate(self.rows)
+            ]
         self.workers = [place for place, width in enumerate(self.width) if width > 0]
         self.tries = 0
 
-    def price(self, layout: Layout) -> int:
-        """Cost of a layout with its layers on the fastest; `BANNED` where they do not fit."""
+    def price(self, layout: Layout, bound: int = BANNED) -> int:
+        """Cost of a layout with its layers where they cost least; `BANNED` where they do not fit.
+
+        Not below `bound`, only a lower bound of the cost may be given.
+        """
         driver, count = layout[0], len(layout) - 1
         if not self.fewest <= count <= self.most or self.own[driver] < 0:
             return BANNED
@@ -87,11 +100,13 @@ class _Search:
             return self.alone[driver]
         self.tries += 1
         total = self.driving[driver]
+        computing = 0
         last = driver
         for place in layout[1:]:
             if self.width[place] == 0:
                 return BANNED
-            total += self.hop[last][place] + self.run[place] + self.layer[place]
+            total += self.hop[last][place] + self.run[place]
+            computing += self.layer[place]
             last = place
         total += self.hop[last][driver]
         left = self.layers - count
@@ -99,15 +114,43 @@ class _Search:
             if left == 0:
                 break
             take = min(left, self.own[driver] if place == driver else self.width[place] - 1)
-            total += take * self.layer[place]
+            computing += take * self.layer[place]
             left -= take
-        return BANNED if left else min(total, BANNED)
+        if left or total + computing >= bound:
+            return BANNED
+        if self.reach:
+            self.tries += 4  # dearer than the rest
+            cut = self.cut(layout)
+            computing = BANNED if cut is None else cut[0]
+        return min(total + computing, BANNED)
+
+    def cut(self, layout: Layout) -> tuple[int, tuple[int, ...]] | None:
+        """The cheapest cuts along a ring by dynamic programming: their computing cost and where they are."""
+        driver, after = layout[0], len(layout) - 1
+        first = range(min(self.own[driver], self.layers - after) + 1)
+        best: Cuts = {end: (end * self.layer[driver], (end,)) for end in first}
+        for place in layout[1:]:
+            after -= 1
+            each, reach = self.layer[place], self.reach[place]
+            further: Cuts = {}
+            for start, (cost, ends) in best.items():
+                for end in range(start + 1, min(reach[start], self.layers - after) + 1):
+                    paid = cost + (end - start) * each
+                    known = further.get(end)
+                    if known is None or paid < known[0]:
+                        further[end] = (paid, (*ends, end))
+            best = further
+        return best.get(self.layers)
 
     def solution(self, layout: Layout) -> Solution:
         driver = layout[0]
         cost = self.price(layout)
         if len(layout) == 1:
             return Solution(cost, (self.rows[driver],), (self.layers,))
+        order = tuple(self.rows[place] for place in layout)
+        cut = self.cut(layout) if self.reach else None
+        if cut is not None:
+            return Solution(cost, order, cut[1])
         counts = dict.fromkeys(layout, 1)
         counts[driver] = 0
         left = self.layers - len(layout) + 1
@@ -118,7 +161,7 @@ class _Search:
         ends: list[int] = []
         for place in layout:
             ends.append((ends[-1] if ends else 0) + counts[place])
-        return Solution(cost, tuple(self.rows[place] for place in layout), tuple(ends))
+        return Solution(cost, order, tuple(ends))
 
     def insert(self, layout: Layout, place: int) -> tuple[int, int]:
         """Least added hop time of a device in the ring, and the position in the layout that gives it."""
@@ -139,7 +182,7 @@ class _Search:
         if self.alone[driver] < BANNED:
             return layout
         room = self.own[driver]
-        while room < self.layers or len(layout) - 1 < max(self.fewest, 1):
+        while room < self.layers or len(layout) - 1 < max(self.fewest, 1) or self.price(layout) >= BANNED:
             wanted = max(self.layers - room, 1)
             choice: tuple[float, int, int] | None = None
             for place in self.workers:
@@ -155,7 +198,7 @@ class _Search:
                 return None
             layout.insert(choice[2], choice[1])
             room += self.width[choice[1]]
-        return layout if self.price(layout) < BANNED else None
+        return layout
 
     def improve(self, layout: Layout) -> Layout:
         """Follow the first better neighbour until there is none or enough plans were tried."""
@@ -165,7 +208,7 @@ class _Search:
         while better and self.tries < TRIES:
             better = False
             for other in self._neighbours(layout, cost):
-                price = self.price(other)
+                price = self.price(other, cost)
                 if price < cost:
                     layout, cost, better = other, price, True
                     break

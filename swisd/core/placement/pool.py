@@ -20,7 +20,7 @@ class Pool:
         self.table = table
         self.limits = limits
         everyone = range(len(table))
-        self.width = [table.narrowest(row, limits) for row in everyone]
+        self.width = [table.widest(row, limits) for row in everyone]
         self.drive = [table.driver_reach(row, limits) for row in everyone]
         self.access = [self._access(row) for row in everyone]
         able = [row for row in everyone if self.width[row] > 0]
@@ -70,8 +70,10 @@ class Pool:
         table, layers = self.table, self.table.layers
         chosen = dict.fromkeys(self.drivers)
         if self.limits.fewest > 0:
-            # Every device is to be used, so only the choice among too many is left: the fastest.
-            fastest = sorted(self.by_price, key=lambda row: (table.layer[row], row))
+            # Every device is to be used, so only the choice among too many is left: the fastest, of those
+            # that can take any layer first.
+            anywhere = [table.narrowest(row, self.limits) > 0 for row in range(len(table))]
+            fastest = sorted(self.by_price, key=lambda row: (not anywhere[row], table.layer[row], row))
             chosen.update(dict.fromkeys(fastest[: self.limits.fewest + DRIVERS]))
             return sorted(chosen)
         for shared in (layers, max(layers // 4, 1), 1):

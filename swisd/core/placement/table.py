@@ -70,6 +70,7 @@ class Table:
         self.before = [0]  # bytes of all layers before this one
         for size in sizes:
             self.before.append(self.before[-1] + size)
+        self._windows: dict[int, int] = {}  # rows -> widest window of layers, where sizes differ
         self.ids: list[str] = []
         self.memory: list[int] = []
         self.run: list[int] = []
@@ -113,7 +114,13 @@ class Table:
         most = limits.worker_most[row]
         if self.uniform:
             return self.reach(self.memory[row], 0, most)
-        return max(self.reach(self.memory[row], start, most) - start for start in range(self.layers))
+        widest = self._windows.get(row)
+        if widest is None:
+            windows = (
+                self.reach(self.memory[row], start, self.layers) - start for start in range(self.layers)
+            )
+            widest = self._windows[row] = max(windows)
+        return min(widest, most)
 
     def narrowest(self, row: int, limits: Limits) -> int:
         """How many layers a worker can hold wherever they lie: all counted as the largest."""

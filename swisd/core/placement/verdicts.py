@@ -71,9 +71,9 @@ def plan_problem(
     if all(ends is None for ends in table.ends):
         return f"no device with room for embedding and head has measured the head{more}"
     return (
-        f"swarm offers {mib(offered)} and model needs {mib(weights + cache)} at context {context}, but in pieces "
-        f"that do not hold whole layers of up to {mib(table.largest_layer)} beside embedding and head on one "
-        f"device ({mib(table.ends_bytes)}){more}"
+        f"swarm offers {mib(offered)} and model needs {mib(weights + cache)} at context {context}, but "
+        f"in pieces that do not hold whole layers of up to {mib(table.largest_layer)} beside embedding and head "
+        f"on one device ({mib(table.ends_bytes)}){more}"
     )
 
 
