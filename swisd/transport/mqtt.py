@@ -1,0 +1,90 @@
+"""Lanes over the bus, for devices that cannot reach each other: a frame is one message on a shard topic."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from swisd.core.checked import Malformed
+from swisd.core.errors import SwisdError
+from swisd.transport.api import LaneDown, OnFrame, Probe, packed
+from swisd.transport.ping import Pinger, pong
+from swisd.wire.frames import MAX_FRAME_BYTES, Frame, FrameKind, decode
+
+MAX_BUS_FRAME_BYTES = MAX_FRAME_BYTES - 1024  # the envelope goes with it into one message
+
+Publish = Callable[[str, bytes], None]
+"""Publishes a body on the shard topic of a device, without waiting. Raises `SwisdError` or `OSError` when the
+bus is not connected or its queue is full."""
+
+
+class BusLanes:
+    """The lanes of one device over the bus. Whoever owns the bus calls `feed` with what arrives for us.
+
+    The bus does not know who listens, so `reachable` says whether a device is there at all.
+    `drops` counts what was refused, by reason.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        publish: Publish,
+        on_frame: OnFrame,
+        *,
+        reachable: Callable[[str], bool] = lambda device: True,
+        answer_s: float = 5.0,
+    ) -> None:
+        self.drops: Counter[str] = Counter()
+        self._device, self._publish, self._on_frame, self._reachable = device, publish, on_frame, reachable
+        self._pinger = Pinger(device, self.drops, answer_s=answer_s)
+        self._closed = False
+
+    async def send(self, device: str, frame: Frame) -> None:
+        """See `Lanes.send`. Raises `LaneDown`; a frame that the bus loses is lost without a word."""
+        self._post(device, frame)
+
+    async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
+        """See `Lanes.probe`. Raises `LaneDown`."""
+        return await self._pinger.probe(self.send, device, payload_bytes, count)
+
+    def feed(self, sender: str, body: bytes | memoryview) -> None:
+        """A message for this device, from the device whose envelope proved it. Bad ones are dropped."""
+        if self._closed:
+            return
+        try:
+            frame = decode(body)
+        except Malformed:
+            self.drops["malformed frame"] += 1
+            return
+        if frame.sender != sender:
+            self.drops["frame of another sender"] += 1
+        elif frame.kind is FrameKind.PING:
+            try:
+                self._post(sender, pong(self._device, frame))
+            except LaneDown:
+                self.drops["pong to a device that is gone"] += 1
+        elif frame.kind is FrameKind.PONG:
+            self._pinger.arrived(sender, frame)
+        else:
+            self._on_frame(sender, frame)
+
+    def lost(self, device: str, reason: str) -> None:
+        """`device` is gone (or, for each device, the bus is): its pings are not waited for."""
+        self._pinger.lost(device, reason)
+
+    async def close(self) -> None:
+        """Take and send no more frames."""
+        self._closed = True
+
+    def _post(self, device: str, frame: Frame) -> None:
+        buffers, size = packed(frame)
+        if size > MAX_BUS_FRAME_BYTES:
+            raise ValueError(f"a frame of {size} bytes is longer than the bus takes ({MAX_BUS_FRAME_BYTES})")
+        if self._closed:
+            raise LaneDown(device, "this device is leaving")
+        if not self._reachable(device):
+            raise LaneDown(device, "it is not in the swarm now")
+        try:
+            self._publish(device, b"".join(buffers))
+        except LaneDown:
+            raise
+        except (OSError, SwisdError) as error:
+            raise LaneDown(device, f"the bus does not take it: {error}") from None
