@@ -1,0 +1,169 @@
+"""The one thread that computes: loads shards, runs steps, samples, measures. ONNX Runtime lives only here."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swisd.core.effects import Activation, LoadShards, RunStep
+from swisd.core.errors import SwisdError
+from swisd.core.events import (
+    Event,
+    LoadFailed,
+    LoadProgress,
+    Measured,
+    MeasureFailed,
+    ShardsLoaded,
+    StepDone,
+    StepFailed,
+)
+from swisd.core.model import Manifest
+from swisd.core.types import Profile, Scores
+
+if TYPE_CHECKING:
+    from swisd.runtime.shard import Shard
+
+
+class Compute:
+    """Runs one thing at a time, in order, off the event loop. `post` is called in the event loop."""
+
+    def __init__(self, blobs: Path, scratch: Path, threads: int, post: Callable[[Event], None]) -> None:
+        self._blobs, self._scratch, self._threads = blobs, scratch, threads
+        self._post = post
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._shards: dict[int, Shard] = {}
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    def load(self, effect: LoadShards, manifest: Manifest) -> None:
+        """Replace what is loaded by the stages of a plan, whose blobs must be on disk."""
+        self._submit(lambda: self._load(effect, manifest), lambda reason: LoadFailed(effect.epoch, reason))
+
+    def unload(self) -> None:
+        self._submit(self._unload, None)
+
+    def run(self, effect: RunStep) -> None:
+        self._submit(lambda: self._run(effect), lambda reason: StepFailed(effect.work, reason))
+
+    def drop(self, session: str) -> None:
+        self._submit(lambda: self._drop(session), None)
+
+    def measure(self, manifest: Manifest, model: str, memory_limit: int) -> None:
+        """Measure this device with the model's shard graph."""
+        self._submit(
+            lambda: self._measure(manifest, model, memory_limit), lambda reason: MeasureFailed(model, reason)
+        )
+
+    async def close(self) -> None:
+        """Free everything; steps that still wait are dropped."""
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._pool.shutdown, True)
+        for shard in self._shards.values():
+            shard.close()
+        self._shards.clear()
+
+    def _submit(self, work: Callable[[], Event | None], failed: Callable[[str], Event] | None) -> None:
+        if self._closed:
+            return
+
+        def guarded() -> None:
+            try:
+                event = work()
+            except SwisdError as error:
+                event = failed(str(error)) if failed else None
+            except (MemoryError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+                event = failed(f"{type(error).__name__}: {error}") if failed else None
+            if event is not None and not self._closed:
+                self._loop.call_soon_threadsafe(self._post, event)
+
+        self._pool.submit(guarded)
+
+    def _tell(self, event: Event) -> None:
+        if not self._closed:
+            self._loop.call_soon_threadsafe(self._post, event)
+
+    def _load(self, effect: LoadShards, manifest: Manifest) -> Event:
+        from swisd.node.memory import resident_bytes
+        from swisd.runtime.shard import Shard
+
+        self._unload()
+        for count, (number, stage) in enumerate(effect.stages):
+            self._tell(LoadProgress(effect.epoch, True, count / len(effect.stages)))
+            self._shards[number] = Shard.load(
+                manifest,
+                stage.start,
+                stage.end,
+                self._blobs,
+                threads=self._threads,
+                max_tokens=effect.max_tokens,
+            )
+        return ShardsLoaded(effect.epoch, resident_bytes())
+
+    def _unload(self) -> None:
+        for shard in self._shards.values():
+            shard.close()
+        self._shards.clear()
+
+    def _drop(self, session: str) -> None:
+        for shard in self._shards.values():
+            shard.drop(session)
+
+    def _run(self, effect: RunStep) -> Event:
+        shard = self._shards.get(effect.work.stage)
+        if shard is None:
+            return StepFailed(effect.work, f"stage {effect.work.stage} is not loaded")
+        began = time.perf_counter()
+        result = shard.run(effect.activation.slots, _rows(effect.activation, shard))
+        token, scores = self._answer(effect, result) if shard.has_head else (None, None)
+        spent = (time.perf_counter() - began) * 1000.0
+        return StepDone(effect.work, len(result), None if shard.has_head else result, spent, token, scores)
+
+    def _answer(self, effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:
+        """What the head's rows mean: a token, scores, or (a prompt chunk) nothing."""
+        from swisd.runtime.sampling import sample
+        from swisd.runtime.scoring import score
+
+        wanted, scoring = effect.sample, effect.score
+        if wanted is not None and len(logits):
+            token = sample(
+                logits[-1], wanted.params, seed=wanted.seed, position=wanted.position, history=wanted.history
+            )
+            return token, None
+        if scoring is not None and len(logits):
+            return None, score(logits, scoring.next_ids, scoring.top)
+        return None, None
+
+    def _measure(self, manifest: Manifest, model: str, memory_limit: int) -> Event:
+        from swisd.runtime.probe import probe
+
+        result = probe(
+            manifest, self._blobs, threads=self._threads, memory_limit=memory_limit, scratch=self._scratch
+        )
+        return Measured(
+            Profile(
+                model=model,
+                layer_ms=result.layer_ms,
+                layer_row_ms=result.layer_row_ms,
+                head_ms=result.head_ms,
+                embed_ms=result.embed_ms,
+                run_ms=result.run_ms,
+            )
+        )
+
+
+def _rows(activation: Activation, shard: "Shard") -> Any:
+    """The rows as the shard takes them: int64 ids, or float32 [rows, hidden] from a frame's bytes."""
+    import numpy as np
+
+    payload = activation.payload
+    if isinstance(payload, np.ndarray):
+        return payload
+    if shard.start == 0:
+        return np.array(payload, np.int64)
+    rows = np.frombuffer(payload, "<f4")
+    if rows.size != activation.rows * shard.manifest.hidden:
+        raise ValueError(f"{rows.size} values for {activation.rows} rows of {shard.manifest.hidden}")
+    return rows.reshape(activation.rows, shard.manifest.hidden)

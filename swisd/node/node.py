@@ -1,0 +1,324 @@
+"""A device: the machine, and the hands that do what it says."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from swisd.core.config import DeviceConfig
+from swisd.core.effects import (
+    Activation,
+    CancelTimer,
+    DropSession,
+    Effect,
+    GetManifest,
+    Lead,
+    LoadShards,
+    MeasureCompute,
+    MeasureLinks,
+    Notice,
+    ProvideModel,
+    Publish,
+    RunStep,
+    SendFrame,
+    SetTimer,
+    UnloadShards,
+)
+from swisd.core.errors import SwisdError
+from swisd.core.events import (
+    BusChanged,
+    Dropped,
+    Event,
+    FrameArrived,
+    FrameLost,
+    HoldingsChanged,
+    LinksMeasured,
+    LoadFailed,
+    LoadProgress,
+    ManifestFailed,
+    ManifestReady,
+    OfferChanged,
+    ProvideFailed,
+    ProvideProgress,
+    Received,
+    Started,
+    Stopping,
+    Timer,
+)
+from swisd.core.machine import NodeMachine
+from swisd.core.messages import Digest, Message
+from swisd.core.types import PeerLink, Plan
+from swisd.node.compute import Compute
+from swisd.node.courier import Courier
+from swisd.node.home import Home
+from swisd.node.importing import import_model
+from swisd.node.memory import available_bytes, offer, resident_bytes
+from swisd.node.outgoing import Outgoing, activation_of
+from swisd.node.supply import Supply
+from swisd.transport.api import LaneDown, Lanes
+from swisd.wire.frames import Frame, FrameKind
+from swisd.wire.topics import Kind
+
+log = logging.getLogger(__name__)
+OFFER_EVERY = 5.0  # seconds between looks at the memory
+PING_BYTES, PING_COUNT = 256 << 10, 3
+
+Observed = Notice | Digest | Plan | BusChanged
+LED = (Kind.BEAT, Kind.CAP, Kind.GONE, Kind.CALL)
+
+
+class Node:
+    """Owns the tasks of one device. Make it inside a running event loop.
+
+    `observe` is told what a person may want to see: notices, digests, plans, the state of the bus.
+    """
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        home: Home,
+        key: bytes,
+        observe: Callable[[Observed], None],
+        *,
+        asked_memory: int | None = None,
+    ) -> None:
+        self.config = config
+        self.machine = NodeMachine(config)
+        self.supply = Supply(home.blobs, home.models, key, config.device)
+        self.courier = Courier(key, config.device, self._on_message, self._on_drop, self.feed_shard)
+        self.shard_sink: Callable[[str, memoryview], None] | None = None
+        self._home, self._observe, self._asked_memory = home, observe, asked_memory
+        self._loop = asyncio.get_running_loop()
+        self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self.post)
+        self._lanes: Lanes | None = None
+        self._outgoing: Outgoing | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loading: asyncio.Task[Any] | None = None
+        self._events: deque[Event] = deque()
+        self._handling = False
+        self._stopped = False
+
+    # --- life --------------------------------------------------------------------------------------
+
+    def start(self, lanes: Lanes) -> None:
+        """Begin; the bus was attached to the courier before and may connect any time."""
+        self._lanes = lanes
+        self._outgoing = Outgoing(lanes, self.config.device, self._frame_lost)
+        self.courier.subscribe(Kind.PLAN)
+        self.courier.subscribe(Kind.SWARM)
+        self.courier.subscribe(Kind.ASK, self.config.device)
+        self.courier.subscribe(Kind.SHARD, self.config.device)
+        self.post(Started())
+        self.post(HoldingsChanged(self.supply.holdings()))
+        self._watch_memory()
+
+    async def stop(self) -> None:
+        """Say goodbye, free everything. The bus is closed by whoever opened it, afterwards."""
+        self.post(Stopping())
+        self._stopped = True
+        for handle in self._timers.values():
+            handle.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+        if self._outgoing is not None:
+            await self._outgoing.close()
+        await self.supply.close()
+        await self._compute.close()
+
+    def post(self, event: Event) -> None:
+        """Give the machine an event and do what it says. Only in the event loop."""
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events and not self._stopped:
+                for effect in self.machine.handle(self._events.popleft(), self._loop.time()):
+                    self._do(effect)
+        finally:
+            self._handling = False
+
+    # --- what comes in -----------------------------------------------------------------------------
+
+    def on_bus_state(self, connected: bool, reason: str) -> None:
+        event = BusChanged(connected, reason)
+        self.post(event)
+        self._observe(event)
+
+    def on_frame(self, device: str, frame: Frame) -> None:
+        """A checked frame from a proved device, on any lane."""
+        if frame.kind is FrameKind.ACTIVATION and frame.slots:
+            self.post(FrameArrived(device, activation_of(frame)))
+        else:
+            self._on_drop("frame without meaning here")
+
+    def feed_shard(self, sender: str, body: memoryview) -> None:
+        if self.shard_sink is not None:
+            self.shard_sink(sender, body)
+
+    def addresses_of(self, device: str) -> list[tuple[str, int]]:
+        """Where a device listens, as the digest says."""
+        digest = self.machine.local.digest
+        for member in digest.members if digest else ():
+            if member.device == device:
+                return [(address, member.port) for address in member.addresses]
+        return []
+
+    def _on_message(self, sender: str, message: Message) -> None:
+        if isinstance(message, Digest):
+            self.supply.on_digest(message)
+        self.post(Received(sender, message))
+        if isinstance(message, Digest | Plan):
+            self._observe(message)
+
+    def _on_drop(self, reason: str) -> None:
+        self.post(Dropped(reason))
+
+    def _frame_lost(self, device: str, activation: Activation, reason: str) -> None:
+        self.post(FrameLost(device, activation, reason))
+
+    # --- what is to be done ------------------------------------------------------------------------
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Publish():
+                self.courier.publish(effect.message, effect.to)
+            case SendFrame() if self._outgoing is not None:
+                self._outgoing.send(effect.device, effect.activation)
+            case RunStep():
+                self._compute.run(effect)
+            case SetTimer():
+                self._set_timer(effect)
+            case CancelTimer():
+                if handle := self._timers.pop(effect.name, None):
+                    handle.cancel()
+            case DropSession():
+                self._compute.drop(effect.session)
+            case Notice():
+                self._observe(effect)
+            case Lead():
+                for kind in LED:
+                    (self.courier.subscribe if effect.leading else self.courier.unsubscribe)(kind)
+            case _:
+                self._do_long(effect)
+
+    def _do_long(self, effect: Effect) -> None:
+        """Effects that take a while; each has a task."""
+        match effect:
+            case LoadShards():
+                self._cancel_loading()
+                self._loading = self._spawn(self._load(effect))
+            case UnloadShards():
+                self._cancel_loading()
+                self._compute.unload()
+            case GetManifest():
+                self._spawn(self._get_manifest(effect))
+            case ProvideModel():
+                self._spawn(self._provide(effect.model_id))
+            case MeasureCompute():
+                manifest = self.machine.local.manifests[effect.model]
+                limit = self.machine.local.capability.memory_bytes
+                self._compute.measure(manifest, effect.model, limit)
+            case MeasureLinks():
+                self._spawn(self._measure_links(effect.devices))
+            case _:
+                log.error("no hand for %s", type(effect).__name__)
+
+    def _cancel_loading(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+            self._loading = None
+
+    async def _load(self, effect: LoadShards) -> None:
+        """Fetch, then load. A newer plan cancels the fetch."""
+
+        def progress(fraction: float) -> None:
+            self.post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
+
+        try:
+            size = self.machine.local.plan.model_bytes if self.machine.local.plan else 0
+            manifest = await self._manifest(effect.model, size)
+            stages = [stage for _, stage in effect.stages]
+            await self.supply.units(effect.model, manifest, stages, progress)
+        except SwisdError as error:
+            self.post(LoadFailed(effect.epoch, str(error)))
+            return
+        self.post(HoldingsChanged(self.supply.holdings()))
+        self._compute.load(effect, manifest)
+
+    async def _get_manifest(self, effect: GetManifest) -> None:
+        try:
+            manifest = await self._manifest(effect.model, effect.size)
+        except SwisdError as error:
+            self.post(ManifestFailed(effect.model, str(error)))
+        else:
+            self.post(ManifestReady(effect.model, manifest))
+
+    async def _manifest(self, model: str, size: int) -> Any:
+        return self.machine.local.manifests.get(model) or await self.supply.manifest(model, size)
+
+    async def _provide(self, model_id: str) -> None:
+        def progress(what: str, done: int, total: int) -> None:
+            fraction = done / total if total else 0.0
+            self.post(ProvideProgress(fraction, f"{what} {model_id}: {fraction:.0%}"))
+
+        self._observe(Notice("info", f"no device has {model_id} yet: fetching and importing it"))
+        try:
+            await import_model(model_id, self._home.path, progress)
+        except SwisdError as error:
+            self.post(ProvideFailed(model_id, str(error)))
+        else:
+            self._observe(Notice("info", f"{model_id} is imported"))
+            self.post(HoldingsChanged(self.supply.holdings()))
+
+    async def _measure_links(self, devices: tuple[str, ...]) -> None:
+        links: list[PeerLink] = []
+        assert self._lanes is not None
+        for device in devices:
+            try:
+                measured = await self._lanes.probe(device, PING_BYTES, PING_COUNT)
+            except LaneDown as error:
+                log.info("no link to %s: %s", device, error.reason)
+                continue
+            links.append(PeerLink(device, measured.rtt_ms, min(measured.mbit_s, 1e7)))
+        self.post(LinksMeasured(tuple(links)))
+
+    def _watch_memory(self) -> None:
+        local = self.machine.local
+        manifest, plan = local.manifest, local.plan
+        held = 0
+        if manifest is not None and plan is not None and local.state == "ready":
+            held = sum(
+                manifest.resident_bytes(stage.start, stage.end)
+                for pipeline in plan.pipelines
+                for stage in pipeline.stages
+                if stage.device == local.device
+            )
+        self.post(OfferChanged(offer(self._asked_memory, held), available_bytes(), resident_bytes()))
+        self._timers["memory"] = self._loop.call_later(OFFER_EVERY, self._watch_memory)
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        if handle := self._timers.pop(effect.name, None):
+            handle.cancel()
+
+        def fire() -> None:
+            self._timers.pop(effect.name, None)
+            self.post(Timer(effect.name))
+
+        self._timers[effect.name] = self._loop.call_at(effect.at, fire)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the node failed", exc_info=error)
+            self._observe(Notice("error", f"internal error: {error}; please report it"))

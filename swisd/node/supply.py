@@ -1,0 +1,123 @@
+"""Gets what a device needs from the others: manifests, graphs, tokenizers, weights of its units."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from swisd.core.errors import ModelError
+from swisd.core.messages import Digest, MemberView
+from swisd.core.model import MAX_MANIFEST_BYTES, Manifest
+from swisd.core.types import Holding, Stage
+from swisd.net.secure import dial
+from swisd.store.client import Source
+from swisd.store.disk import BlobStore
+from swisd.store.fetch import Fetcher
+from swisd.store.models import ModelIndex
+from swisd.wire.handshake import Purpose
+
+PARALLEL = 2
+
+
+class Supply:
+    """The blobs of this home, and where the others have theirs."""
+
+    def __init__(self, blobs: Path, models: Path, key: bytes, device: str) -> None:
+        self.store = BlobStore(blobs)
+        self.index = ModelIndex(models, self.store)
+        self._device = device
+        self._digest: Digest | None = None
+
+        async def connect(host: str, port: int):  # type: ignore[no-untyped-def]
+            return await dial(host, port, key, device, Purpose.STORE)
+
+        self._fetcher = Fetcher(self.store, connect)
+
+    def on_digest(self, digest: Digest) -> None:
+        self._digest = digest
+
+    async def manifest(self, model: str, size: int) -> Manifest:
+        """The manifest and its graph, from disk or from whoever has them. Raises `ModelError`."""
+        if size > MAX_MANIFEST_BYTES:
+            raise ModelError(f"the manifest of this model is said to have {size} bytes, which is too large")
+        if not self.store.has(model):
+            await self._fetcher.fetch(model, size, self._holders(model, None))
+        manifest = Manifest.from_bytes(self.store.read(model))
+        graph = manifest.blobs[manifest.graph]
+        await self._fetcher.fetch(graph.sha256, graph.size, self._holders(model, None))
+        if not any(entry.manifest == model for entry in self.index.list()):
+            self.index.add(model)
+        return manifest
+
+    async def tokenizer(self, model: str, manifest: Manifest) -> bytes:
+        """The tokenizer blob."""
+        blob = manifest.blobs[manifest.tokenizer]
+        await self._fetcher.fetch(blob.sha256, blob.size, self._holders(model, None))
+        return self.store.read(blob.sha256)
+
+    async def units(
+        self, model: str, manifest: Manifest, stages: Sequence[Stage], progress: Callable[[float], None]
+    ) -> None:
+        """Have the weights of these stages on disk; `progress` gets the fraction that is there."""
+        indices: dict[int, None] = {}
+        for stage in stages:
+            indices.update(dict.fromkeys(manifest.blob_indices(stage.start, stage.end)))
+        # The tokenizer is small, and whoever asks on this device will want it.
+        blobs = [manifest.blobs[index] for index in [*indices, manifest.tokenizer]]
+        total = sum(blob.size for blob in blobs) or 1
+        done = 0
+
+        def count(amount: int) -> None:
+            nonlocal done
+            done += amount
+            progress(done / total)
+
+        users = _users(manifest)
+        await self._fetcher.fetch_all(
+            blobs, lambda sha: self._holders(model, users.get(sha)), parallel=PARALLEL, progress=count
+        )
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """Everything in this home that others may fetch."""
+        found = []
+        for entry in self.index.list():
+            try:
+                manifest = self.index.manifest(entry.model_id)
+            except ModelError:
+                continue
+            ranges = tuple(self.index.holding(manifest))
+            found.append(Holding(entry.manifest, entry.model_id, self.store.size(entry.manifest), ranges))
+        return tuple(found[:64])
+
+    async def close(self) -> None:
+        await self._fetcher.close()
+
+    def _holders(self, model: str, units: tuple[int, ...] | None) -> list[Source]:
+        """Devices that say they have one of these units (None: any of the model), first those with most."""
+        digest = self._digest
+        if digest is None:
+            return []
+        found: list[tuple[int, MemberView]] = []
+        for member in digest.members:
+            if member.device == self._device or member.liveness not in ("alive", "suspect"):
+                continue
+            ranges = [(start, end) for sha, start, end in member.holds if sha == model]
+            has = ranges and (
+                units is None or any(start <= unit < end for start, end in ranges for unit in units)
+            )
+            if has:
+                found.append((-sum(end - start for start, end in ranges), member))
+        found.sort(key=lambda item: (item[0], item[1].device))
+        return [
+            Source(member.device, address, member.port)
+            for _, member in found
+            for address in member.addresses[:3]
+        ]
+
+
+def _users(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Which units need each weight blob."""
+    users: dict[str, tuple[int, ...]] = {}
+    for number, unit in enumerate(manifest.units):
+        for index in unit.blobs:
+            sha = manifest.blobs[index].sha256
+            users[sha] = (*users.get(sha, ()), number)
+    return users
