@@ -13,7 +13,6 @@ from swisd.core.placement.table import BANNED, Limits, Solution, Table
 
 TRIES = 12_000  # plans priced for one driver
 Layout = list[int]  # places in the search's arrays: the driver, then the workers in the order of the ring
-
 Cuts = dict[int, tuple[int, tuple[int, ...]]]  # layers placed -> computing cost so far, ends of the layers
 
 

@@ -72,8 +72,8 @@ def plan_problem(
         return f"no device with room for embedding and head has measured the head{more}"
     return (
         f"swarm offers {mib(offered)} and model needs {mib(weights + cache)} at context {context}, but "
-        f"in pieces that do not hold whole layers of up to {mib(table.largest_layer)} beside embedding and head "
-        f"on one device ({mib(table.ends_bytes)}){more}"
+        f"in pieces that do not hold whole layers of up to {mib(table.largest_layer)} beside embedding and "
+        f"head on one device ({mib(table.ends_bytes)}){more}"
     )
 
 
@@ -120,20 +120,25 @@ def _unwanted(table: Table, solution: Solution, row: int, objective: Objective) 
     if objective == "throughput":
         return "left out: using it would not make the slowest stage faster"
     if objective == "spread":
-        return "left out: not needed, the faster devices have too few layers to share already"
-    slower, hops = _joining(table, solution, row)
+        return "left out: more devices than layers to share, and the others are faster"
+    slower, hops, runs = _joining(table, solution, row)
     if slower < NOTICEABLE_NS or slower >= BANNED:
         return NOT_NEEDED
-    typical = min(table.layer[other] for other in solution.order)
-    why = f"its link costs {_ms(hops)}"
-    if hops < slower / 2:
-        why = f"a layer takes it {_ms(table.layer[row])}, the fastest {_ms(typical)}"
+    computing = slower - hops - runs
+    if hops >= max(runs, computing):
+        why = f"its link costs {_ms(hops)}"
+    elif runs >= computing:
+        why = f"one more stage costs {_ms(runs)}"
+    else:
+        quickest = min(table.layer[other] for other in solution.order)
+        why = f"a layer takes it {_ms(table.layer[row])}, the fastest {_ms(quickest)}"
     return f"left out: using it would make each token {_ms(slower)} slower ({why})"
 
 
-def _joining(table: Table, solution: Solution, row: int) -> tuple[int, int]:
-    """Nanoseconds by which a token gets slower if a device joins where its hops cost least, and those hops.
+def _joining(table: Table, solution: Solution, row: int) -> tuple[int, int, int]:
+    """Nanoseconds by which a token gets slower if a device joins where its hops cost least.
 
+    With what the hops and the runs of further stages add to it; the rest is the computing of layers.
     Layers are shared out anew, as memory allows; `BANNED` if they do not fit without moving other devices.
     """
     order, free = solution.order, table.free()
@@ -141,6 +146,8 @@ def _joining(table: Table, solution: Solution, row: int) -> tuple[int, int]:
     ring = [table.hop(order[place - 1], order[place], free) for place in range(len(order))]
     hops = min(to[place - 1] + to[place] - ring[place] for place in range(len(order)))
     driver = order[0]
+    # A driver that was alone runs twice from now on: once before the others and once after them.
+    runs = table.run[row] + (table.run[driver] if len(order) == 1 else 0)
     cost = table.driving(driver) + sum(ring) + hops
     left = table.layers
     room = [(table.layer[driver], table.driver_reach(driver, free))]
@@ -152,4 +159,4 @@ def _joining(table: Table, solution: Solution, row: int) -> tuple[int, int]:
         take = min(left, most)
         cost += take * each
         left -= take
-    return (cost - solution.cost_ns if left == 0 else BANNED), hops
+    return (cost - solution.cost_ns if left == 0 else BANNED), hops, runs
