@@ -1,4 +1,8 @@
-"""What happened between two digests or two plans, as lines for the events log."""
+"""What happened between two digests or two plans, as lines for the events log.
+
+Only the host's node speaks of plans and of devices that leave, and only on its own screen: `here` says that
+this device is the host, where those lines would come twice.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +14,7 @@ from swisd.wire.messages import Digest, MemberView
 Change = tuple[Level, str]
 
 
-def digest_changes(before: Digest | None, after: Digest) -> Iterator[Change]:
+def digest_changes(before: Digest | None, after: Digest, here: bool) -> Iterator[Change]:
     """Devices that came, went or failed, another host, sessions that began or ended."""
     if before is None:
         alive = sum(member.liveness in ("alive", "suspect") for member in after.members)
@@ -20,17 +24,15 @@ def digest_changes(before: Digest | None, after: Digest) -> Iterator[Change]:
                 yield _failed(member)
         return
     names = names_of(before) | names_of(after)
-    if before.host != after.host:
+    if before.host != after.host and not here:
         yield "warning", f"{name_of(after.host, names)} is now the host"
     known = {member.device: member for member in before.members}
     for member in after.members:
-        yield from _member_changes(known.get(member.device), member)
+        yield from _member_changes(known.get(member.device), member, here)
     yield from _session_changes(before, after, names)
-    if after.note and after.note != before.note:
-        yield "info", clean(after.note)
 
 
-def _member_changes(before: MemberView | None, after: MemberView) -> Iterator[Change]:
+def _member_changes(before: MemberView | None, after: MemberView, here: bool) -> Iterator[Change]:
     name = clean(after.name) or after.device[:8]
     was = before.liveness if before else None
     if after.liveness in ("alive", "suspect") and was in (None, "left"):
@@ -39,7 +41,7 @@ def _member_changes(before: MemberView | None, after: MemberView) -> Iterator[Ch
         yield "info", f"{name} is back"
     elif after.liveness == "dead" and was in ("alive", "suspect"):
         yield "error", f"{name} is lost: it no longer answers"
-    elif after.liveness == "left" and was in ("alive", "suspect"):
+    elif after.liveness == "left" and was in ("alive", "suspect") and not here:
         yield "info", f"{name} left"
     if after.state == "failed" and after.liveness == "alive" and (before is None or before.state != "failed"):
         yield _failed(after)

@@ -35,7 +35,7 @@ class DeviceRow:
     rtt_ms: float
     progress: float
     note: str
-    left_out: str  # why the plan does without it
+    left_out: str  # why the plan does without it, in the words of the scheduler
 
     @property
     def marks(self) -> str:
@@ -163,7 +163,8 @@ def device_rows(digest: Digest | None, plan: Plan | None, you: str, letters: Slo
         return ()
     spans, predicted, total = spans_of(plan), predicted_of(plan), total_units(plan)
     drivers = {pipeline.driver for pipeline in plan.pipelines} if plan else set()
-    out = {v.device: v.reason for v in plan.verdicts if not v.used} if plan else {}
+    out = {v.device: v.reason for v in plan.verdicts if not v.used} if plan and plan.pipelines else {}
+    same = plan is not None and plan.epoch == digest.epoch
     rows = []
     for member in sorted(digest.members, key=lambda m: letters.get(m.device, len(letters))):
         device, slot = member.device, letters.get(member.device, 0)
@@ -182,7 +183,7 @@ def device_rows(digest: Digest | None, plan: Plan | None, you: str, letters: Slo
                 units=words.units(spans.get(device, ()), total) or words.NONE,
                 layer_ms=member.layer_ms,
                 predicted_ms=predicted.get(device, 0.0),
-                measured_ms=member.stage_ms,
+                measured_ms=member.stage_ms if same else 0.0,
                 memory_used=member.resident_bytes,
                 memory_offered=member.memory_bytes,
                 rtt_ms=member.rtt_ms,

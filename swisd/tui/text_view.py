@@ -90,7 +90,7 @@ def render_status(digest: Digest | None, plan: Plan | None, you: str = "") -> st
         )
     )
     notes = [f"{row.name}: {row.note}" for row in rows if row.note]
-    notes += [f"{row.name} is left out: {row.left_out}" for row in rows if row.left_out]
+    notes += [f"{row.name}: {row.left_out}" for row in rows if row.left_out]
     if notes:
         blocks.append(notes)
     if digest.note:
@@ -187,7 +187,7 @@ def _verdicts(plan: Plan, digest: Digest | None) -> list[str]:
             (
                 name_of(verdict.device, names),
                 "used" if verdict.used else "left out",
-                words.clean(verdict.reason),
+                words.clean(verdict.reason).removeprefix("left out: "),
             )
             for verdict in ordered
         ],

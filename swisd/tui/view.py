@@ -98,7 +98,8 @@ def fold(view: SwarmView, event: SwarmEvent, now: float) -> SwarmView:
         case Identity():
             return _draw(replace(view, identity=event)) if event != view.identity else view
         case BusState():
-            return _bus(view, event, now)
+            # The node gives notice of it; here it only changes the first line and the hint.
+            return replace(view, bus=BusState(event.connected, words.clean(event.reason)))
 
 
 def _digest(view: SwarmView, digest: Digest, now: float) -> SwarmView:
@@ -108,7 +109,7 @@ def _digest(view: SwarmView, digest: Digest, now: float) -> SwarmView:
             return view
         if view.plan is not None and view.plan.epoch > digest.epoch:
             view = replace(view, plan=None)
-    view = _log(view, digest_changes(last, digest), now)
+    view = _log(view, digest_changes(last, digest, digest.host == view.you), now)
     histories = {
         s.session: (*view.histories.get(s.session, ()), s.tokens_per_s)[-MAX_HISTORY:]
         for s in digest.sessions
@@ -127,21 +128,9 @@ def _plan(view: SwarmView, plan: Plan, now: float) -> SwarmView:
     last = view.plan
     if last is not None and (plan.epoch < last.epoch or plan == last):
         return view
-    view = _log(view, plan_changes(last, plan), now)
+    if plan.host != view.you:
+        view = _log(view, plan_changes(last, plan), now)
     return _draw(replace(view, plan=plan))
-
-
-def _bus(view: SwarmView, bus: BusState, now: float) -> SwarmView:
-    if bus == view.bus:
-        return view
-    was = view.bus
-    reason = words.clean(bus.reason)
-    lines: list[Change] = []
-    if bus.connected and (was is None or not was.connected):
-        lines.append(("info", f"connected: {reason}" if reason else "connected"))
-    elif not bus.connected:
-        lines.append(("warning", f"not connected: {reason}" if reason else "not connected"))
-    return replace(_log(view, lines, now), bus=BusState(bus.connected, reason))
 
 
 def _draw(view: SwarmView) -> SwarmView:
@@ -201,6 +190,8 @@ def plan_hint(view: SwarmView) -> str:
         used = set(spans_of(plan))
         ready = sum(row.device in used and row.state == "ready" for row in rows)
         return f"Plan {plan.epoch} is being loaded: {ready} of {words.count(len(used), 'device')} ready."
+    if view.digest is not None and view.digest.note:
+        return words.clean(view.digest.note)
     if plan is not None and plan.problem:
         return f"No plan: {words.clean(plan.problem)}"
     if any(row.state == "measuring" for row in rows):

@@ -108,11 +108,11 @@ def memory(used: int, offered: int) -> str:
     """Memory in use and offered, in one unit."""
     if offered <= 0 and used <= 0:
         return NONE
-    unit, scale = ("GB", 1e9) if max(used, offered) >= 1_000_000_000 else ("MB", 1e6)
+    unit, scale = ("GiB", 1 << 30) if max(used, offered) >= 1 << 30 else ("MiB", 1 << 20)
 
     def number(value: int) -> str:
         amount = value / scale
-        return f"{amount:.1f}" if unit == "GB" and amount < 10 else f"{amount:.0f}"
+        return f"{amount:.1f}" if unit == "GiB" and amount < 10 else f"{amount:.0f}"
 
     return f"{number(used)}/{number(offered)}{unit}"
 

@@ -42,7 +42,7 @@ def test_rows_of_a_running_swarm():
     assert laptop.measured_ms == 21.3
     assert (rows[PI].role, rows[PI].units) == ("worker", "13-21")
     assert (rows[NETBOOK].role, rows[NETBOOK].units) == ("standby", "-")
-    assert rows[NETBOOK].left_out == "would make each token 41 ms slower"
+    assert rows[NETBOOK].left_out.startswith("left out: using it would make each token 41.0 ms slower")
     assert rows[PHONE].rtt_ms == 4.2
 
 
@@ -254,3 +254,23 @@ def test_a_plan_before_any_digest():
     view = folded(scenes.plan())
     assert view.devices == ()
     assert len(view.segments) == 4
+
+
+def test_the_host_does_not_repeat_its_own_notices():
+    """Its node gives notice of plans and farewells; others learn of them only from digests and plans."""
+    before = scenes.digest(1, scenes.laptop(), scenes.pi())
+    after = scenes.digest(2, scenes.laptop(), scenes.pi(liveness="left"))
+    on_host = folded(scenes.IDENTITY, before, after, scenes.plan())
+    elsewhere = folded(replace(scenes.IDENTITY, device=PHONE), before, after, scenes.plan())
+    assert texts(on_host) == ["2 devices in the swarm"]
+    assert texts(elsewhere) == [
+        "2 devices in the swarm",
+        "garage-pi4 left",
+        "plan 7 is active: 3 devices, 57.9 ms/token predicted",
+    ]
+
+
+def test_the_hosts_note_says_what_a_swarm_without_a_plan_waits_for():
+    view = folded(scenes.digest(1, scenes.laptop(state="idle"), note="importing the model: 12 of 32 units"))
+    assert plan_hint(view) == "importing the model: 12 of 32 units"
+    assert texts(view) == ["1 device in the swarm"]

@@ -28,9 +28,9 @@ def test_letters_go_on_after_z():
 
 
 def test_memory_in_one_unit():
-    assert words.memory(31_000_000, 800_000_000) == "31/800MB"
-    assert words.memory(96_000_000, 2_000_000_000) == "0.1/2.0GB"
-    assert words.memory(0, 16_000_000_000) == "0.0/16GB"
+    assert words.memory(31 << 20, 800 << 20) == "31/800MiB"
+    assert words.memory(100 << 20, 2 << 30) == "0.1/2.0GiB"
+    assert words.memory(0, 16 << 30) == "0.0/16GiB"
     assert words.memory(0, 0) == "-"
 
 

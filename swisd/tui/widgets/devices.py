@@ -47,7 +47,7 @@ class Devices(Panel):
             out.extend(_notes(row, chip, room))
         hint = devices_hint(view)
         if hint:
-            out.append(Content.styled(" " + hint, "$text-accent"))
+            out.extend(Content.styled(" " + part, "$text-accent") for part in words.wrap(hint, room - 1))
         return out
 
 
@@ -89,14 +89,14 @@ def _line(row: DeviceRow, texts: list[str], chip: int, gap: int) -> Content:
 
 
 def _notes(row: DeviceRow, indent: int, room: int) -> list[Content]:
-    """What a device says of itself and why the plan does without it, in whole below its row."""
-    notes = []
+    """What a device says of itself, in whole; why the plan does without it, in one line if need be."""
+    out: list[tuple[str, str]] = []
     if row.note:
-        notes.append((row.note, STYLES[row.tone] if row.tone != "good" else "$text-muted"))
+        style = STYLES[row.tone] if row.tone != "good" else "$text-muted"
+        out.extend((part, style) for part in words.wrap(row.note, room - indent))
     if row.left_out and row.state not in ("lost", "left", "failed"):
-        notes.append((f"left out: {row.left_out}", "$text-muted"))
-    return [
-        Content.assemble(" " * indent, (part, style))
-        for text, style in notes
-        for part in words.wrap(text, room - indent)
-    ]
+        parts = words.wrap(row.left_out, room - indent)
+        if room < WIDE:
+            parts = [words.shorten(row.left_out, room - indent)]  # `swisd plan` has it all
+        out.extend((part, "$text-muted") for part in parts)
+    return [Content.assemble(" " * indent, (part, style)) for part, style in out]

@@ -23,7 +23,7 @@ _WORDS = (
     ("units", "embed, layers by number, head"),
     ("ms/layer", "one token through one layer, measured"),
     ("memory", "in use / offered to the swarm"),
-    ("link", "round trip to the device, measured"),
+    ("link", "round trip to its nearest device, measured"),
     ("silent", "missed heartbeats; lost if it goes on"),
 )
 

@@ -85,22 +85,22 @@ def _predicted(segment: SegmentRow, size: int) -> str:
 
 def _figures(totals: Totals, room: int) -> Content:
     """Predicted beside measured, and by how much they differ."""
-    parts: list[str | tuple[str, str]] = [
-        (" predicted ", "$text-muted"),
-        (f"{words.millis(totals.predicted_ms)} ms/token", "bold"),
-        f" ({words.rate(words.per_second(totals.predicted_ms))} tokens/s)",
-    ]
+    rate = f"{words.rate(words.per_second(totals.predicted_ms))} tokens/s"
+    measured: list[str | tuple[str, str]] = [("   not measured yet", "$text-muted")]
     if totals.measured_ms > 0:
-        parts += [
+        measured = [
             ("   measured ", "$text-muted"),
             (f"{words.millis(totals.measured_ms)} ms/token", "bold"),
             f"  {totals.gap}",
         ]
-    else:
-        parts.append(("   not measured yet", "$text-muted"))
-    line = Content.assemble(*parts)
-    if totals.links_ms > 0:
-        links = f"   of which links {words.millis(totals.links_ms)} ms predicted"
-        if line.cell_length + len(links) <= room:
-            line = Content.assemble(line, (links, "$text-muted"))
-    return line
+
+    def line(more: str) -> Content:
+        return Content.assemble(
+            (" predicted ", "$text-muted"),
+            (f"{words.millis(totals.predicted_ms)} ms/token", "bold"),
+            f" ({more})",
+            *measured,
+        )
+
+    links = f"{rate}, {words.millis(totals.links_ms)} ms of it links"
+    return line(links) if totals.links_ms > 0 and line(links).cell_length <= room else line(rate)
