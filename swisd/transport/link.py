@@ -55,6 +55,7 @@ class FrameLink(asyncio.BufferedProtocol):
         self._on_bytes, self._on_ready, self._on_lost = on_bytes, on_ready, on_lost
         self._transport: asyncio.Transport | None = None
         self._streams: asyncio.BaseProtocol | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._stall_s = stall_s
         self._scratch = bytearray(SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
@@ -66,6 +67,7 @@ class FrameLink(asyncio.BufferedProtocol):
 
     def take_over(self, writer: asyncio.StreamWriter, *, writable: bool) -> None:
         """Take a proved connection from asyncio's streams; nothing may be buffered in its reader."""
+        self._writer = writer  # it closes the connection when it is collected
         self._transport = cast(asyncio.Transport, writer.transport)
         self._streams = self._transport.get_protocol()
         if self._transport.is_closing():
@@ -142,6 +144,7 @@ class FrameLink(asyncio.BufferedProtocol):
         if self._streams is not None:  # whoever waits for the stream writer to close
             self._streams.connection_lost(exc)
             self._streams = None
+        self._writer = None
         if not self.lost.done():
             self.lost.set_result(None)
             self._on_lost(self, self.reason or (str(exc) if exc else "the other side closed the connection"))
