@@ -32,7 +32,9 @@ def manifests(draw: st.DrawFn, most: int = 5) -> Manifest:
 
 @st.composite
 def swarms(draw: st.DrawFn, most: int = 4) -> list[Capability]:
-    names = [f"{number:016x}" for number in range(draw(st.integers(1, most)))]
+    """Mostly swarms that can run something: all but every seventh have a first device that may drive."""
+    names = [f"{number:016x}" for number in range(most - draw(st.integers(0, most - 1)))]
+    able = draw(st.integers(0, 6)) < 6
     devices = []
     for name in names:
         peers = [peer for peer in names if peer != name and draw(st.booleans())]
@@ -40,12 +42,13 @@ def swarms(draw: st.DrawFn, most: int = 4) -> list[Capability]:
             peer: (draw(st.sampled_from([0.0, 0.5, 2.0, 13.0])), draw(st.sampled_from([5.0, 100.0])))
             for peer in peers
         }
-        head = draw(st.one_of(st.none(), MS, MS))
+        drives = able and name == names[0]
+        head = draw(MS if drives else st.one_of(MS, MS, st.none()))
         profile = a_profile(
             draw(MS), head_ms=head, embed_ms=0.1, run_ms=draw(st.sampled_from([0.0, 0.25, 1.0]))
         )
-        memory = draw(st.sampled_from([5, 9, 12, 25, 33, 44, 60, 120]))
-        measured = draw(st.integers(0, 9)) > 0
+        memory = draw(st.sampled_from([33, 44, 55] if drives else [5, 12, 20, 25, 33, 36, 44, 55, 120]))
+        measured = drives or draw(st.integers(0, 9)) < 9
         devices.append(a_device(name, memory, profile=profile, measured=measured, links=links))
     return devices
 
@@ -90,8 +93,8 @@ def random_swarm(count: int, seed: int, low: float, high: float) -> list[Capabil
 # The optimum
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
-@given(manifest=manifests(), devices=swarms(), host=st.integers(0, 3))
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(manifest=manifests(), devices=swarms(5), host=st.integers(0, 3))
 def test_up_to_eight_devices_the_plan_is_the_optimum_of_brute_force(manifest, devices, host):
     host = devices[host % len(devices)].device
     plans = list(all_plans(manifest, devices, host, CONTEXT))
