@@ -7,6 +7,7 @@ from jinja2 import TemplateError
 
 STEPS = 1_000_000
 MAX_TEXT_CHARS = 4 << 20
+MAX_WHOLE_BITS = 256
 
 
 class TooMuchWork(TemplateError):
@@ -36,6 +37,8 @@ class Meter:
             if len(value) > MAX_TEXT_CHARS:
                 raise TooMuchWork("it builds too long a text")
             return value
+        if isinstance(value, int) and value.bit_length() > MAX_WHOLE_BITS:
+            raise TooMuchWork("it computes too large a number")
         if not isinstance(value, Mapping | list | tuple):
             return value
         waiting: list[Any] = [value]

@@ -14,7 +14,7 @@ from swisd.text.sandbox import MeteredSandbox
 
 
 class GenerationBlock(Extension):
-    """`{% generation %}` to `{% endgeneration %}`: marks the model's words for training, means nothing here."""
+    """`{% generation %}` marks the model's own words for training; here its content just stands."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -50,6 +50,11 @@ class _Charges(NodeTransformer):
         for operand in node.ops:
             operand.expr = _metered("weigh", operand.expr)
         return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        # A slice compiles to Python's own and copies what it takes.
+        return _metered("weigh", node) if isinstance(node.arg, nodes.Slice) else node
 
     def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)

@@ -14,9 +14,8 @@ from jinja2 import TemplateError, filters, tests
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from swisd.text.meter import MAX_TEXT_CHARS, Meter, TooMuchWork
+from swisd.text.meter import MAX_TEXT_CHARS, MAX_WHOLE_BITS, Meter, TooMuchWork
 
-MAX_WHOLE_BITS = 256
 _FILTERS = (
     "abs",
     "capitalize",
@@ -115,7 +114,7 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
         known: dict[str, Callable[..., Any]] = {name: filters.FILTERS[name] for name in _FILTERS}
         known |= {"join": self._join, "replace": self._replace, "string": meter.text, "tojson": self._to_json}
         self.filters = {name: self._weighed(function) for name, function in known.items()}
-        known_tests: dict[str, Callable[..., Any]] = dict(tests.TESTS)
+        known_tests: Any = tests.TESTS
         self.tests = {name: self._weighed(function) for name, function in known_tests.items()}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -127,10 +126,6 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> None:
         """No formatting: a width in it can ask for any amount of memory."""
 
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        value = super().getitem(obj, argument)
-        return self.meter.weigh(value) if isinstance(argument, slice) else value
-
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(obj, "__self__", None)
         if owner is self.meter:
@@ -138,6 +133,9 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
         self.meter.charge(self.macro_cost if isinstance(obj, Macro | LoopContext) else 1)
         if isinstance(obj, LoopContext):  # `loop(children)` of a recursive loop
             args = tuple(self.meter.turns(argument, self.macro_cost) for argument in args)
+        if not isinstance(obj, Macro):
+            for argument in args:
+                self.meter.weigh(argument)
         if isinstance(owner, str):
             self.meter.weigh(owner)
             if obj.__name__ == "replace":
@@ -147,6 +145,8 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
         return self.meter.weigh(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        self.meter.weigh(left)
+        self.meter.weigh(right)
         self.meter.charge()
         if operator == "%" and isinstance(left, str):
             raise TooMuchWork("it formats text with %, which is not allowed here")
