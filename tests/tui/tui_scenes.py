@@ -106,7 +106,7 @@ def running() -> list[SwarmEvent]:
         digest(1, laptop(state="measuring", stage_ms=0.0), pi(state="measuring"), epoch=0),
         digest(2, *members, epoch=6),
         plan(active=False, verdicts=VERDICTS),
-        NoticeSeen(NOW + 14, "info", "plan 7 (devices joined): 3 device(s), 57.9 ms/token predicted"),
+        NoticeSeen(NOW + 16, "info", "plan 7 (devices joined): 3 device(s), 57.9 ms/token predicted"),
         plan(verdicts=VERDICTS),
         NoticeSeen(NOW + 20, "info", "plan 7 is active"),
         digest(3, *members, token_ms=60.1),

@@ -18,7 +18,7 @@ class Panel(VerticalScroll):
 
     def __init__(self, panel_id: str) -> None:
         super().__init__(id=panel_id)
-        self.border_title = self.TITLE
+        self.title("")
         self._view = SwarmView()
         self._shown: Content | None = None
         self._body = Static()
