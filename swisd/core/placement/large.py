@@ -5,7 +5,7 @@ equal plans. Where layers differ in size, a layout is first priced as if each de
 it best; only if that would be an improvement, dynamic programming finds the best real cuts along its ring.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from swisd.core.placement.exact import MOST_EXACT, search_exact
 from swisd.core.placement.pool import DRIVERS, Pool
@@ -37,8 +37,23 @@ def search_large(table: Table, limits: Limits, quick: bool = False) -> Solution 
             if quick:
                 break
     if not found:
-        return pack(table, limits, pool)
-    return min(found, key=lambda solution: solution.key)
+        packed = pack(table, limits, pool)
+        if packed is None or quick:
+            return packed
+        search = _Search(table, limits, pool, packed.order)
+        found.append(search.solution(search.improve([search.rows.index(row) for row in packed.order])))
+    best = min(found, key=lambda solution: solution.key)
+    return best if quick or limits.fewest > 0 else _polish(table, limits, pool, best)
+
+
+def _polish(table: Table, limits: Limits, pool: Pool, best: Solution) -> Solution:
+    """Search exactly among the devices of a plan and a few more, as long as that improves it."""
+    while len(best.order) < MOST_EXACT:
+        better = search_exact(table, pool.best(MOST_EXACT, best.order), limits)
+        if better is None or better.cost_ns >= best.cost_ns:
+            break
+        best = better
+    return best
 
 
 def pack(table: Table, limits: Limits, pool: Pool) -> Solution | None:
@@ -64,11 +79,11 @@ def pack(table: Table, limits: Limits, pool: Pool) -> Solution | None:
 class _Search:
     """Plans over the pool. Places are ordered by speed, so a sorted layout is filled from the front."""
 
-    def __init__(self, table: Table, limits: Limits, pool: Pool) -> None:
+    def __init__(self, table: Table, limits: Limits, pool: Pool, those: Sequence[int] = ()) -> None:
         self.table = table
         self.layers = table.layers
         self.fewest, self.most = limits.fewest, min(limits.most, table.layers)
-        self.rows = sorted(pool.rows, key=lambda row: (table.layer[row], row))
+        self.rows = sorted({*pool.rows, *those}, key=lambda row: (table.layer[row], row))
         self.hop = table.hops(self.rows, limits)
         self.layer = [table.layer[row] for row in self.rows]
         self.run = [table.run[row] for row in self.rows]
@@ -232,6 +247,15 @@ class _Search:
                 if self.width[layout[0]] > 0:
                     yield [place, *layout]
         yield from self._turns(layout)
+        for position in range(1, len(layout)):  # a worker moves elsewhere in the ring, or two change places
+            rest = layout[:position] + layout[position + 1 :]
+            for other in range(1, len(layout)):
+                if other != position:
+                    yield [*rest[:other], layout[position], *rest[other:]]
+                if other > position:
+                    swapped = layout.copy()
+                    swapped[position], swapped[other] = layout[other], layout[position]
+                    yield swapped
 
     def _with(self, layout: Layout, place: int) -> Iterator[Layout]:
         """A device joins where its hops cost least; then one or two that it makes needless leave."""

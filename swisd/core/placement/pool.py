@@ -5,6 +5,7 @@ cheap for all the layers they could hold, for some, or for a single one are kept
 neighbours of likely drivers: the hop to a neighbour may be far shorter than the way by the host.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from swisd.core.placement.table import Limits, Table, nanoseconds
@@ -93,7 +94,7 @@ class Pool:
                 room += self.width[row]
         return sorted(chosen)
 
-    def best(self, count: int) -> list[int]:
-        """The few devices for the exact search: the two likeliest drivers, then the cheapest workers."""
-        chosen = dict.fromkeys([*self.drivers[:2], *self.by_price])
+    def best(self, count: int, those: Sequence[int] = ()) -> list[int]:
+        """A few devices for the exact search: those given, two likely drivers, then the cheapest workers."""
+        chosen = dict.fromkeys([*those, *self.drivers[:2], *self.by_price])
         return sorted(list(chosen)[:count])
