@@ -30,14 +30,16 @@ _BYTE_OF = {character: byte for byte, character in enumerate(BYTE_CHARACTERS)}
 class BytePairCodec:
     """Encodes text without special tokens, and spells tokens as bytes."""
 
-    add_bos_default = False
-
     def __init__(self, vocabulary: Vocabulary, special: SpecialTokens) -> None:
         if not vocabulary.merges:
             raise ModelError("tokenizer: a 'gpt2' vocabulary without merges cannot encode text")
         self._tokens = vocabulary.tokens
         self._types = vocabulary.token_type
-        self._split = word_splitter(vocabulary.pre).split
+        splitter = word_splitter(vocabulary.pre)
+        self._split = splitter.split
+        self._whole_words = splitter.whole_words
+        # Files of the Llama 3 family are silent on it, and the models were trained with it.
+        self.add_bos_default = vocabulary.pre == "llama-bpe"
         # Read backwards: of two equal entries the first one counts. Control tokens are left out, so that no
         # sequence of merges can spell one.
         self._ids = {
@@ -79,7 +81,8 @@ class BytePairCodec:
         ids = self._ids
         # latin-1 gives every byte a character, which `translate` can map in one pass.
         spelled = word.encode().decode("latin-1").translate(BYTE_CHARACTERS)
-        pieces = self._merge(spelled) if len(spelled) > 1 else [spelled]
+        whole = len(spelled) == 1 or (self._whole_words and spelled in ids)
+        pieces = [spelled] if whole else self._merge(spelled)
         result: list[int] = []
         for piece in pieces:
             token_id = ids.get(piece)

@@ -1,10 +1,10 @@
 r"""Pre-tokenizers: cut a text into the words that byte-level BPE may not merge across.
 
-The patterns are the published ones of GPT-2, SmolLM and Qwen 2 (`tokenizer.json` of the models; llama.cpp
-src/llama-vocab.cpp lists them by the name that GGUF stores as `tokenizer.ggml.pre`). They need \p{L}, \p{N}
-and \p{P}, which Python's `re` does not have. So the text is first mapped, character by character, to an
-ASCII text of the same length that has one letter per class, the pattern runs over that image, and the
-original is cut at the same places. ASCII is its own image, so ordinary prose costs one `re` pass.
+The patterns are the published ones of GPT-2, SmolLM, Qwen 2 and Llama 3 (`tokenizer.json` of the models;
+llama.cpp src/llama-vocab.cpp lists them by the name that GGUF stores as `tokenizer.ggml.pre`). They need
+\p{L}, \p{N} and \p{P}, which Python's `re` does not have. So the text is first mapped, character by
+character, to an ASCII text of the same length that has one letter per class, the pattern runs over that
+image, and the original is cut at the same places. ASCII is its own image, so plain prose costs one pass.
 """
 
 import re
@@ -53,6 +53,7 @@ class WordSplitter:
     """
 
     patterns: tuple[re.Pattern[str], ...]
+    whole_words: bool = False  # A word that is a token is that token, whatever the merges would make of it.
 
     def split(self, text: str) -> list[str]:
         """The words of `text`, in order; joined they are `text` again."""
@@ -75,15 +76,17 @@ class WordSplitter:
 
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
-_QWEN2 = (
-    r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]"
+_LLAMA3 = (
+    r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]{1,3}"
     r"| ?[^\sA-Za-z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_QWEN2 = _LLAMA3.replace("{1,3}", "")
 _PUNCTUATION = r"[!-/:-@\[-_{-~]+"
 _PATTERNS: dict[str, tuple[str, ...]] = {
     "gpt-2": (_GPT2,),
     "smollm": (r"[0-9]", _GPT2),
     "qwen2": (_QWEN2,),
+    "llama-bpe": (_LLAMA3,),
     # What llama.cpp does with a file that names no pre-tokenizer.
     "default": (_PUNCTUATION, _GPT2, r"[0-9]+", r"[0-9][0-9][0-9]"),
 }
@@ -97,4 +100,5 @@ def word_splitter(pre: str) -> WordSplitter:
         raise ModelError(
             f"tokenizer: pre-tokenizer {pre!r} is not known; this swisd reads {', '.join(sorted(_PATTERNS))}"
         ) from None
-    return WordSplitter(tuple(re.compile(source, re.ASCII) for source in sources))
+    compiled = tuple(re.compile(source, re.ASCII) for source in sources)
+    return WordSplitter(compiled, whole_words=pre == "llama-bpe")

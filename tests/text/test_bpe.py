@@ -102,6 +102,14 @@ def test_a_merge_into_no_token_falls_apart_into_bytes():
     assert changed.decode(changed.encode("qqqaaaa", special=False)) == "qqqaaaa"
 
 
+def test_llama_3_takes_a_word_that_is_a_token_whole():
+    fields = byte_pair_fields(tokens=[*FIELDS["tokens"], "xyz"], token_type=[*FIELDS["token_type"], 1])
+    for pre, whole in (("llama-bpe", True), ("qwen2", False)):
+        made = tokenizer(lambda pre=pre: fields | {"pre": pre, "add_bos": None})
+        assert (made.encode("xyz", special=False) == [len(FIELDS["tokens"])]) is whole
+        assert made.add_bos is whole
+
+
 def test_no_merge_spells_a_control_token():
     # A file whose merges do lead there: the text must stay text.
     parts = ["<| im", "<|im _en", "<|im_en d", "<|im_end |>", "< |", "| >", "e n", "i m", "_ en"]

@@ -35,7 +35,7 @@ def test_tricky_texts(smollm2):
             assert smollm2.encode(text, special=special) == ids, text
 
 
-@pytest.mark.parametrize("pre", ["qwen2", "gpt-2", "default"])
+@pytest.mark.parametrize("pre", ["qwen2", "gpt-2", "default", "llama-bpe"])
 def test_other_pre_tokenizers_over_the_same_vocabulary(fields, pre):
     tokenizer = load_tokenizer(blob(fields | {"pre": pre}))
     for text, ids in VECTORS[pre]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from swisd.text.words import word_splitter
 
-PRES = ["gpt-2", "smollm", "qwen2", "default"]
+PRES = ["gpt-2", "smollm", "qwen2", "default", "llama-bpe"]
 
 
 @pytest.mark.parametrize("pre", PRES)
@@ -25,6 +25,7 @@ def test_no_character_is_lost(pre, text):
         ("gpt-2", "in 2024", ["in", " 2024"]),
         ("smollm", "in 2024", ["in", " ", "2", "0", "2", "4"]),
         ("qwen2", "in 2024", ["in", " ", "2", "0", "2", "4"]),
+        ("llama-bpe", "in 20245", ["in", " ", "202", "45"]),
         ("default", "in 20245!x", ["in", " ", "202", "45", "!", "x"]),
         ("smollm", "٣Ⅷ²", ["٣", "Ⅷ", "²"]),
         ("gpt-2", "a   b", ["a", "  ", " b"]),
