@@ -106,6 +106,7 @@ class Dashboard(App[None]):
 
     def on_unmount(self) -> None:
         self._home = None
+        self._pending = deque(maxlen=0)  # a node that goes on without a screen must not fill memory
         if self._redraw is not None:
             self._redraw.cancel()
         if self._unsubscribe is not None:

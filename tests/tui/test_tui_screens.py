@@ -46,7 +46,10 @@ def test_screen(
     scene: Callable[[], list[SwarmEvent]],
     keys: tuple[str, ...],
     size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
     async def settle(pilot) -> None:
         await pilot.app.drawn()
         await pilot.press(*keys)
