@@ -33,7 +33,7 @@ class Rope:
 
         A full table of a long context is tens of megabytes. Position `a * ROPE_FINE + b` needs only row a
         of the coarse and row b of the fine part: cos(A + B) = cos A cos B - sin A sin B, computed by every
-        device in float64 and rounded to float32, so all have the same bits (swisd.runtime.rope).
+        device in float64 and rounded to float32, so all have the same bits (`swisd.runtime.rope`).
         """
         half = head_size // 2
         rates = self.base ** (-np.arange(half, dtype=np.float64) / half) / self.factor
@@ -117,7 +117,8 @@ def read_shape(file: GgufFile) -> Shape:
     architecture = file.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise ModelError(
-            f"{file.path.name} has architecture {str(architecture)[:60]!r}; {', '.join(ARCHITECTURES)} can be run"
+            f"{file.path.name} has architecture {str(architecture)[:60]!r}; "
+            f"{', '.join(ARCHITECTURES)} can be run"
         )
     keys = _Keys(file, architecture)
     gemma = architecture == "gemma3"
@@ -174,7 +175,7 @@ def _check_heads(keys: _Keys, heads: int, kv_heads: int, head_size: int) -> None
             raise ModelError(
                 f"{name}: {keys.architecture}.{key} differs from the head size {head_size}: not run"
             )
-    if keys.whole("expert_count", 1 << 10, 1) > 1 if keys.has("expert_count") else False:
+    if keys.has("expert_count"):
         raise ModelError(f"{name} is a mixture of experts, which cannot be run yet")
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
         if keys.has(key):

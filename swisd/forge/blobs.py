@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from swisd.core.errors import BadInput
 from swisd.core.model import Blob
 from swisd.forge.graph_parts import Placed, Weight
@@ -67,7 +69,7 @@ def write_weights(out: Path, weights: list[Weight]) -> tuple[Blob, dict[str, Pla
     offsets: dict[str, int] = {}
     with writing(out) as writer:
         for weight in weights:
-            offsets[weight.name] = writer.write(memoryview(weight.array).cast("B"))
+            offsets[weight.name] = writer.write(weight.array.reshape(-1).view(np.uint8).data)
     blob = writer.blob()
     return blob, {
         weight.name: Placed(

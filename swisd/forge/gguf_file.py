@@ -5,6 +5,7 @@ file can cause is a `ModelError` of one line. Layout: https://github.com/ggml-or
 (little-endian versions 2 and 3).
 """
 
+import contextlib
 import hashlib
 import math
 import mmap
@@ -96,10 +97,9 @@ class GgufFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        # While an array still points into it the map cannot be closed; it goes when the array does.
+        with contextlib.suppress(BufferError):
             self._map.close()
-        except BufferError:
-            pass  # an array still points into it; the map goes when the array does
 
     def raw(self, tensor: Tensor) -> NDArray[np.uint8]:
         """The bytes of a tensor, uint8 [nbytes], without a copy; not valid after the file is closed."""
@@ -153,7 +153,7 @@ class _Header:
 
     def _fail(self) -> ModelError:
         return ModelError(
-            f"{self.name} is truncated or damaged: its header goes past the end (byte {self.size}); fetch it again"
+            f"{self.name} is truncated or damaged: its header passes its end at {self.size}; fetch it again"
         )
 
     def _unpack(self, layout: str) -> tuple[Any, ...]:

@@ -154,6 +154,7 @@ class _Build:
             "ir_version": IR_VERSION,
             "opset": OPSET,
             "common": {kind: list(place) for kind, place in common.items()},
+            "heads": shape.heads,
             "kv_heads": shape.kv_heads,
             "head_size": shape.head_size,
             "ropes": len(shape.ropes),

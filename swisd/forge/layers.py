@@ -4,6 +4,7 @@ The tensor that enters unit i is `h{i}`. Every layer starts with a plain norm of
 `Add` that makes `h{i+1}`, so a cut between layers changes no node and no bit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def products(
     """
     if stackable(layers):
         return [part.linear(x, stack(layers), np.concatenate(biases) if biases else None, fine=fine)]
-    every = biases or [None] * len(layers)
+    every: Sequence[F32 | None] = biases or [None] * len(layers)
     return [part.linear(x, layer, bias, fine=fine) for layer, bias in zip(layers, every, strict=True)]
 
 

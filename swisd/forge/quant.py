@@ -77,18 +77,20 @@ def f16(raw: U8) -> F32:
 
 def _nibbles(quants: U8) -> U8:
     """[..., n] bytes -> [..., 2n]: all low nibbles, then all high ones (the order of ggml's blocks)."""
-    return np.concatenate([quants & 15, quants >> 4], axis=-1)
+    both: U8 = np.concatenate([quants & np.uint8(15), quants >> np.uint8(4)], axis=-1)
+    return both
 
 
 def _pack4(values: U8) -> U8:
     """[..., 32] values below 16 -> [..., 16] bytes, even weight in the low nibble."""
-    packed: U8 = values[..., 0::2] | (values[..., 1::2] << 4)
+    packed: U8 = values[..., 0::2] | (values[..., 1::2] << np.uint8(4))
     return packed
 
 
 def _high_bits(raw: U8) -> U8:
     """[..., 4] bytes -> [..., 32] bits of the little-endian word, as 0 or 16."""
-    bits: U8 = np.unpackbits(raw, axis=-1, bitorder="little") << 4
+    bits: U8 = np.unpackbits(raw, axis=-1, bitorder="little")
+    bits <<= 4
     return bits
 
 
@@ -105,14 +107,16 @@ def _q4_1(blocks: U8) -> Parts:
 
 
 def _q5_0(blocks: U8) -> Parts:
-    values = _nibbles(blocks[:, 6:]) | _high_bits(blocks[:, 2:6])
-    return values + np.uint8(128 - 16), f16(blocks[:, :2])[:, 0], None
+    values: U8 = _nibbles(blocks[:, 6:]) | _high_bits(blocks[:, 2:6])
+    values += np.uint8(128 - 16)
+    return values, f16(blocks[:, :2])[:, 0], None
 
 
 def _q5_1(blocks: U8) -> Parts:
     scale, low = f16(blocks[:, :2])[:, 0], f16(blocks[:, 2:4])[:, 0]
-    values = _nibbles(blocks[:, 8:]) | _high_bits(blocks[:, 4:8])
-    return values + np.uint8(128 - 16), scale, low + 16 * scale
+    values: U8 = _nibbles(blocks[:, 8:]) | _high_bits(blocks[:, 4:8])
+    values += np.uint8(128 - 16)
+    return values, scale, low + 16 * scale
 
 
 def _q8_0(blocks: U8) -> Parts:
@@ -127,7 +131,7 @@ def _scales_and_minima(raw: U8) -> tuple[F32, F32]:
     return scales.astype(np.float32), minima.astype(np.float32)
 
 
-def _k_affine(blocks: U8, values: U8, zero: int) -> tuple[F32, F32]:
+def _k_affine(blocks: U8, zero: int) -> tuple[F32, F32]:
     scales, minima = _scales_and_minima(blocks[:, 4:16])
     scales = f16(blocks[:, 0:2]) * scales
     return scales, zero * scales - f16(blocks[:, 2:4]) * minima
@@ -135,25 +139,27 @@ def _k_affine(blocks: U8, values: U8, zero: int) -> tuple[F32, F32]:
 
 def _q4_k(blocks: U8) -> Parts:
     values = _nibbles(blocks[:, 16:].reshape(-1, 4, 32)).reshape(-1, 32)
-    scales, offsets = _k_affine(blocks, values, 8)
+    scales, offsets = _k_affine(blocks, 8)
     return _pack4(values), scales.reshape(-1), offsets.reshape(-1)
 
 
 def _q5_k(blocks: U8) -> Parts:
-    values = _nibbles(blocks[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
+    low = _nibbles(blocks[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
     high = blocks[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]
-    values = (values | ((high & 1) << 4)).reshape(-1, 32)
-    scales, offsets = _k_affine(blocks, values, 16)
-    return values + np.uint8(128 - 16), scales.reshape(-1), offsets.reshape(-1)
+    values: U8 = (low | ((high & np.uint8(1)) << np.uint8(4))).reshape(-1, 32)
+    scales, offsets = _k_affine(blocks, 16)
+    values += np.uint8(128 - 16)
+    return values, scales.reshape(-1), offsets.reshape(-1)
 
 
 def _q6_k(blocks: U8) -> Parts:
     low = _nibbles(blocks[:, :128].reshape(-1, 2, 64)).reshape(-1, 2, 4, 32)
     shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
-    high = (blocks[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & 3
-    values = (low | (high << 4)).reshape(-1, 16)
+    high = (blocks[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & np.uint8(3)
+    values: U8 = (low | (high << np.uint8(4))).reshape(-1, 16)
     scales = f16(blocks[:, 208:210]) * blocks[:, 192:208].view(np.int8).astype(np.float32)
-    return values + np.uint8(128 - 32), scales.reshape(-1), None
+    values += np.uint8(128 - 32)
+    return values, scales.reshape(-1), None
 
 
 # type -> (bits, block of MatMulNBits, weights in a block of the file, bytes of it, reader)
@@ -217,7 +223,7 @@ def hollow(layer: Linear) -> Linear:
 
 
 def stack(parts: list[Linear]) -> Linear:
-    """Several layers that read the same x, as one with their outputs side by side; they must be of one kind."""
+    """Layers of one kind that read the same x, as one with their outputs side by side."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]

@@ -13,9 +13,9 @@ F32 = NDArray[np.float32]
 
 
 class RopeTables:
-    """Expands the coarse and fine angles of the manifest's rope blob (see `swisd.forge.architectures.Rope`).
+    """Expands the coarse and fine angles of the manifest's rope blob (`swisd.forge.architectures.Rope`).
 
-    cos(A + B) = cos A cos B - sin A sin B in float64, rounded once to float32. The tables grow as contexts do.
+    cos(A + B) = cos A cos B - sin A sin B in float64, rounded once to float32. Tables grow with contexts.
     """
 
     def __init__(self, manifest: Manifest, blobs: Path) -> None:

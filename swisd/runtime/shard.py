@@ -16,24 +16,15 @@ from swisd.core.model import Manifest
 from swisd.runtime.graph import compose
 from swisd.runtime.kv import SessionCache
 from swisd.runtime.rope import RopeTables
+from swisd.runtime.slots import Rows, Slot, check_step
+
+__all__ = ["Shard", "Slot"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Rows of one session in a step.
-
-    `position` is the absolute position of the first row. It must be at most the session's KV length; less
-    truncates the cache there and rewrites, so a repeated step gives the same answer. `logits` says how many
-    trailing rows are wanted past the last layer: 1 for generation, `rows` for evaluation, 0 for a chunk of a
-    prompt that is not its last.
-    """
-
-    session: str
-    position: int
-    rows: int
-    logits: int
+# Long inputs run in passes of at most so many rows, and so few that the attention scores
+# (heads x rows x capacity floats) stay small. Passes of two and more rows have the same bits.
+PASS_ROWS = 128
+SCORE_BYTES = 16 << 20
 
 
 class Shard:
@@ -43,7 +34,9 @@ class Shard:
     same bits as each other, and differ from the former at about 1e-3 (other kernels of ONNX Runtime).
     """
 
-    def __init__(self, manifest: Manifest, start: int, end: int, blobs: Path, threads: int, max_tokens: int):
+    def __init__(
+        self, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, max_tokens: int
+    ) -> None:
         self.manifest, self.start, self.end = manifest, start, end
         self.max_tokens = min(max_tokens, manifest.context)
         self.units = range(start, end)
@@ -66,20 +59,21 @@ class Shard:
 
         Raises `ModelError` if a blob is missing or the graph cannot be loaded.
         """
-        return cls(manifest, start, end, blobs, threads, max_tokens)
+        return cls(manifest, start, end, blobs, threads=threads, max_tokens=max_tokens)
 
-    def run(self, slots: Sequence[Slot], x: Array) -> Array:
+    def run(self, slots: Sequence[Rows], x: Array) -> Array:
         """One step.
 
         `x` is int64 [rows] (start 0) or float32 [rows, hidden], rows being the sum over slots; a shard that
         is only the head takes exactly the wanted rows. Returns float32 [rows, hidden]; [wanted, hidden] if
         the head comes next; or logits [wanted, vocab]. Raises `ModelError` if shapes or positions do not fit.
         """
-        x = self._checked(slots, x)
         if self._session is None:
             raise ModelError("this shard is closed")
+        length = self._length if self.layers else None
+        check_step(self.manifest, (self.start, self.end), slots, x, max_tokens=self.max_tokens, length=length)
         if not self.layers:
-            return self._run_flat(slots, x)
+            return self._run_flat(x)
         outputs = []
         at = 0
         for slot in slots:
@@ -102,36 +96,11 @@ class Shard:
         self._session = None
         _give_back_memory()
 
-    def _checked(self, slots: Sequence[Slot], x: Array) -> Array:
-        only_head = not self.layers and self.has_head
-        want = sum(slot.logits if only_head else slot.rows for slot in slots)
-        shape: tuple[int, ...] = (want,) if self.start == 0 else (want, self.manifest.hidden)
-        if x.dtype != self._entry_type or x.shape != shape:
-            raise ModelError(
-                f"units {self.start} to {self.end} take {self._entry_type} {shape}, not {x.dtype} {x.shape}"
-            )
-        if not slots or len({slot.session for slot in slots}) != len(slots):
-            raise ModelError("a step needs one or more slots, each of another session")
-        for slot in slots:
-            if slot.rows < 1 or slot.position < 0 or not 0 <= slot.logits <= slot.rows:
-                raise ModelError(f"a slot of {slot.rows} rows at {slot.position} with {slot.logits} logits")
-            if slot.position + slot.rows > self.max_tokens:
-                raise ModelError(
-                    f"session {slot.session} would have {slot.position + slot.rows} tokens; "
-                    f"this device allows {self.max_tokens}"
-                )
-            if self.layers:
-                cached = self._caches.get(slot.session)
-                length = cached.kv.length if cached else 0
-                if slot.position > length:
-                    raise ModelError(
-                        f"session {slot.session}: a step at {slot.position}, but only {length} tokens are here"
-                    )
-        if self.start == 0 and x.size and not 0 <= int(x.min()) <= int(x.max()) < self.manifest.vocab:
-            raise ModelError(f"token ids outside 0 to {self.manifest.vocab - 1}")
-        return x
+    def _length(self, session: str) -> int:
+        cached = self._caches.get(session)
+        return cached.kv.length if cached else 0
 
-    def _run_flat(self, slots: Sequence[Slot], x: Array) -> Array:
+    def _run_flat(self, x: Array) -> Array:
         """Embedding alone or head alone: no sessions, all rows at once."""
         if len(x) == 0:
             return np.empty((0, self._width), np.float32)
@@ -141,27 +110,42 @@ class Shard:
         result: Array = self._session.run([self._exit], feeds)[0]
         return result
 
-    def _run_slot(self, slot: Slot, x: Array) -> Array:
+    def _run_slot(self, slot: Rows, x: Array) -> Array:
         cached = self._caches.get(slot.session)
         if cached is None:
             config = self.manifest.config
             kv = SessionCache(len(self.layers), config["kv_heads"], config["head_size"], self.max_tokens)
             cached = self._caches[slot.session] = _Cached(kv)
+        # Until the step has succeeded only what it does not rewrite is valid.
+        cached.kv.length = slot.position
         total = slot.position + slot.rows
         if cached.kv.reserve(total):
             cached.one_row = None
-        wanted = slot.logits if self.has_head else slot.rows
-        if slot.rows == 1 and wanted == 1:
+        if slot.rows == 1:
             if cached.one_row is None:
-                cached.one_row = _Binding(self, cached.kv, 1, 1)
-            binding = cached.one_row
+                cached.one_row = _Binding(self, cached.kv, 1)
+            result = cached.one_row.run(x, slot.position, slot.logits)
         else:
-            binding = _Binding(self, cached.kv, slot.rows, wanted)
-        result = binding.run(x, slot.position)
+            result = self._run_passes(slot, x, cached.kv)
         cached.kv.length = total
         if self.end == self.manifest.n_units - 1:
-            result = result[slot.rows - slot.logits :]
+            result = result[len(result) - slot.logits :]
         return result
+
+    def _run_passes(self, slot: Rows, x: Array, kv: SessionCache) -> Array:
+        most = min(PASS_ROWS, max(8, SCORE_BYTES // (4 * kv.capacity * self.manifest.config["heads"])))
+        results, at = [], 0
+        binding = None
+        while at < slot.rows:
+            left = slot.rows - at
+            # Never leave one row for the last pass: one-row passes have other bits.
+            rows = left if left <= most else most - 1 if left == most + 1 else most
+            if binding is None or binding.rows != rows:
+                binding = _Binding(self, kv, rows)
+            wanted = max(0, min(rows, slot.logits - (left - rows)))
+            results.append(binding.run(x[at : at + rows], slot.position + at, wanted))
+            at += rows
+        return results[0] if len(results) == 1 else np.concatenate(results)
 
 
 @dataclass(slots=True)
@@ -177,48 +161,55 @@ class _Binding:
     Runtime reads and writes the numpy memory directly; keys and values are input and output at once.
     """
 
-    def __init__(self, shard: Shard, kv: SessionCache, rows: int, wanted: int) -> None:
+    def __init__(self, shard: Shard, kv: SessionCache, rows: int) -> None:
         self._session = shard._session
-        self._rows, self._wanted, self._has_head = rows, wanted, shard.has_head
+        self.rows, self._has_head, self._exit, self._width = rows, shard.has_head, shard._exit, shard._width
         shape = (rows,) if shard.start == 0 else (rows, shard.manifest.hidden)
         self.x = np.empty(shape, shard._entry_type)
         self.seqlens = np.zeros(1, np.int32)
         self.total = np.zeros((), np.int32)
-        # A graph that ends in the head computes at least one row of logits (zero-row products are untested
-        # ground in some kernels); it is thrown away.
-        self.out = np.empty((max(wanted, 1) if shard.has_head else rows, shard._width), np.float32)
+        self.out = np.empty((0, self._width), np.float32)
         self._binding = self._session.io_binding()
-        self._keep: list[Any] = []
+        self._keep: dict[str, Any] = {}
         self._bind_in(shard._entry, self.x)
         self._bind_in("steps", np.array([1, rows, -1], np.int64))
         self._bind_in("seqlens_k", self.seqlens)
         self._bind_in("total_sequence_length", self.total)
-        if shard.has_head:
-            self._bind_in("rows", np.arange(rows - len(self.out), rows, dtype=np.int64))
         assert shard._ropes is not None
         for number, table in enumerate(shard._ropes.upto(kv.capacity)):
             self._bind_in(f"{'sin' if number % 2 else 'cos'}{number // 2}", table)
         for number, buffer in enumerate(kv.buffers):
             name = f"{'v' if number % 2 else 'k'}{shard.layers[number // 2]}"
             self._bind_out(f"{name}_out", self._bind_in(name, buffer))
-        self._bind_out(shard._exit, ort.OrtValue.ortvalue_from_numpy(self.out))
 
     def _bind_in(self, name: str, array: Array) -> Any:
         value = ort.OrtValue.ortvalue_from_numpy(array)
         self._binding.bind_ortvalue_input(name, value)
-        self._keep.append((array, value))
+        self._keep[name] = array, value
         return value
 
     def _bind_out(self, name: str, value: Any) -> None:
         self._binding.bind_ortvalue_output(name, value)
-        self._keep.append(value)
+        self._keep[name] = value
 
-    def run(self, x: Array, position: int) -> Array:
+    def _bind_exit(self, wanted: int) -> None:
+        # A graph that ends in the head computes at least one row of logits, to be thrown away if none is
+        # wanted: products of no rows are untested ground in some kernels.
+        count = max(wanted, 1) if self._has_head else self.rows
+        if count != len(self.out):
+            self.out = np.empty((count, self._width), np.float32)
+            self._bind_out(self._exit, ort.OrtValue.ortvalue_from_numpy(self.out))
+            if self._has_head:
+                self._bind_in("rows", np.arange(self.rows - count, self.rows, dtype=np.int64))
+
+    def run(self, x: Array, position: int, wanted: int) -> Array:
+        """The pass at `position`; the last `wanted` rows of logits, or all rows of the hidden state."""
+        self._bind_exit(wanted)
         self.x[...] = x
-        self.seqlens[0] = position + self._rows - 1
-        self.total[...] = position + self._rows
+        self.seqlens[0] = position + self.rows - 1
+        self.total[...] = position + self.rows
         self._session.run_with_iobinding(self._binding)
-        return self.out[: self._wanted].copy() if self._has_head else self.out.copy()
+        return self.out[:wanted].copy() if self._has_head else self.out.copy()
 
 
 def _open_session(manifest: Manifest, start: int, end: int, blobs: Path, threads: int) -> Any:
@@ -236,7 +227,9 @@ def _open_session(manifest: Manifest, start: int, end: int, blobs: Path, threads
     # The fragments are already in their final form. Optimisers would fuse across units, and then a cut
     # would change the bits.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False
+    # Passes are short, so the arena stays small (10 MB for SmolLM2); without it the freed buffers of a pass
+    # stay in the heap, several times as much.
+    options.enable_cpu_mem_arena = True
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(blobs))

@@ -1,0 +1,148 @@
+"""A shard without a model, for tests: same interface, numpy only, exact arithmetic.
+
+Every layer mixes a row with its unit number, its position and all earlier rows of its session, in whole
+numbers below a prime that float32 holds exactly. So a missing, reordered, repeated or stale row changes the
+tokens that follow, and any cut of the model gives the same bits on any machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swisd.core.errors import ModelError
+from swisd.core.model import Blob, Manifest, Unit
+from swisd.runtime.slots import Array, Rows, check_step
+
+PRIME = 8388593  # the largest below 2**23
+EOS_ID = 0
+MEBI = 1 << 20
+I64 = NDArray[np.int64]
+
+
+def _contents(layers: int, vocab: int) -> list[bytes]:
+    """Bytes of the fake blobs: graph, tokenizer, then one per unit; the head shares the embedding's."""
+    letters = [chr(c) for c in (*range(97, 123), *range(65, 91), *range(48, 58))]
+    tokens = (["<|end|>", *letters, "Ġ"] + [f"<|{number}|>" for number in range(vocab)])[:vocab]
+    kinds = [3 if token.startswith("<|") else 1 for token in tokens]
+    tokenizer = {
+        "model": "gpt2", "pre": "smollm", "tokens": tokens, "token_type": kinds, "merges": [],
+        "bos_id": None, "eos_id": EOS_ID, "unk_id": None, "pad_id": None,
+        "add_bos": False, "add_eos": False, "add_space_prefix": False, "chat_template": None,
+    }  # fmt: skip
+    weights = [f"fake weights of unit {number}\n".encode() * 50 for number in range(layers + 1)]
+    return [b"fake graph", json.dumps(tokenizer).encode(), *weights]
+
+
+def fake_manifest(layers: int = 6, hidden: int = 16, vocab: int = 64, context: int = 4096) -> Manifest:
+    """A manifest for `FakeShard`; its blobs can be written with `write_fake_blobs`."""
+    contents = _contents(layers, vocab)
+    blobs = tuple(Blob(hashlib.sha256(data).hexdigest(), len(data)) for data in contents)
+    units = [
+        Unit("embed", (2,), (0, 1), MEBI, 0, hidden * 4),
+        *(Unit("layer", (3 + number,), (1, 1), MEBI, hidden * 8, MEBI) for number in range(layers)),
+        Unit("head", (2,), (2, 1), MEBI, 0, MEBI),
+    ]
+    return Manifest(
+        model_id=f"fake-{layers}x{hidden}",
+        architecture="fake",
+        licence="Apache-2.0",
+        source_sha256=hashlib.sha256(b"".join(contents)).hexdigest(),
+        hidden=hidden,
+        vocab=vocab,
+        context=context,
+        blobs=blobs,
+        units=tuple(units),
+        graph=0,
+        tokenizer=1,
+        config={"eos_ids": [EOS_ID], "bos_id": None, "add_bos": False},
+    )
+
+
+def write_fake_blobs(manifest: Manifest, directory: Path) -> None:
+    """The content of a fake manifest's blobs, as files named by their sha256."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for blob, data in zip(manifest.blobs, _contents(manifest.n_layers, manifest.vocab), strict=True):
+        (directory / blob.sha256).write_bytes(data)
+
+
+class FakeShard:
+    """Units `[start, end)` of a `fake_manifest`; see `swisd.runtime.shard.Shard` for the interface."""
+
+    def __init__(self, manifest: Manifest, start: int, end: int, *, max_tokens: int) -> None:
+        if not 0 <= start < end <= manifest.n_units:
+            raise ModelError(
+                f"units {start} to {end} do not exist: {manifest.model_id} has {manifest.n_units}"
+            )
+        self.manifest, self.start, self.end = manifest, start, end
+        self.max_tokens = min(max_tokens, manifest.context)
+        self.layers = [i for i in range(start, end) if manifest.units[i].kind == "layer"]
+        self.has_head = end == manifest.n_units
+        self._closed = False
+        # session -> layer -> sums of all rows so far, int64 [length, hidden]: the fake's keys and values
+        self._kv: dict[str, dict[int, I64]] = {}
+
+    @classmethod
+    def load(
+        cls, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, max_tokens: int
+    ) -> "FakeShard":
+        """Needs no files: `blobs` and `threads` are ignored."""
+        return cls(manifest, start, end, max_tokens=max_tokens)
+
+    def run(self, slots: Sequence[Rows], x: Array) -> Array:
+        if self._closed:
+            raise ModelError("this shard is closed")
+        length = self._length if self.layers else None
+        check_step(self.manifest, (self.start, self.end), slots, x, max_tokens=self.max_tokens, length=length)
+        only_head = not self.layers and self.has_head
+        outputs, at = [], 0
+        for slot in slots:
+            rows = slot.logits if only_head else slot.rows
+            part = self._slot(slot, x[at : at + rows].astype(np.int64))
+            if not only_head and self.end >= self.manifest.n_units - 1:
+                part = part[len(part) - slot.logits :]
+            outputs.append(self._head(part) if self.has_head else part.astype(np.float32))
+            at += rows
+        return np.concatenate(outputs)
+
+    def drop(self, session: str) -> None:
+        self._kv.pop(session, None)
+
+    def kv_bytes(self) -> int:
+        return sum(kv.nbytes for layers in self._kv.values() for kv in layers.values())
+
+    def close(self) -> None:
+        self._kv.clear()
+        self._closed = True
+
+    def _length(self, session: str) -> int:
+        layers = self._kv.get(session)
+        return len(next(iter(layers.values()))) if layers else 0
+
+    def _slot(self, slot: Rows, x: I64) -> I64:
+        columns = np.arange(1, self.manifest.hidden + 1, dtype=np.int64)
+        if self.start == 0:
+            x = ((x[:, None] + 7) * 7919 * columns * columns + 104729 * columns) % PRIME
+        positions = np.arange(slot.position, slot.position + slot.rows, dtype=np.int64)[:, None]
+        layers = self._kv.setdefault(slot.session, {}) if self.layers else {}
+        for layer in self.layers:
+            past = layers.get(layer, np.zeros((0, self.manifest.hidden), np.int64))[: slot.position]
+            sums = list(past)
+            for row in x:
+                before = sums[-1] if sums else np.zeros_like(row)
+                sums.append((before * 31 + np.roll(row, layer)) % PRIME)
+            layers[layer] = np.array(sums, np.int64)
+            mixed = layers[layer][slot.position :]
+            x = (x * (3 + layer) + np.roll(mixed, 1, axis=1) * 17 + positions * 257 + layer * 65537) % PRIME
+        return x
+
+    def _head(self, x: I64) -> NDArray[np.float32]:
+        """Logits from -8 to 8; the end token never wins, so a fake stream ends by its length."""
+        total = (x * np.arange(1, self.manifest.hidden + 1)).sum(axis=1, keepdims=True) % PRIME
+        mixed = (total + 1) * (np.arange(self.manifest.vocab, dtype=np.int64) * 131 + 7) * 2654435761
+        logits: NDArray[np.float32] = ((mixed >> 7) % 65536).astype(np.float32) / 4096 - 8
+        logits[:, EOS_ID] = -30
+        return logits
