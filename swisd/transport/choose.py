@@ -3,15 +3,25 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from swisd.transport.api import LaneDown, Lanes, Probe
-from swisd.transport.tcp import TcpLanes
 from swisd.wire.frames import Frame
 
 Policy = Literal["auto", "tcp", "mqtt"]
 LaneName = Literal["tcp", "mqtt"]
 RETRY_S = 30.0
+
+
+class DirectLanes(Lanes, Protocol):
+    """Lanes with connections, as `TcpLanes`."""
+
+    async def connect(self, device: str) -> None:
+        """Make the connection now. Raises `LaneDown`."""
+
+    def connected(self, device: str) -> bool:
+        """Whether there is a connection."""
+        ...
 
 
 class LaneChooser:
@@ -24,7 +34,7 @@ class LaneChooser:
 
     def __init__(
         self,
-        tcp: TcpLanes,
+        tcp: DirectLanes,
         bus: Lanes,
         policy: Policy = "auto",
         *,

@@ -50,6 +50,7 @@ class FrameLink(asyncio.BufferedProtocol):
         self.device = device
         self.writable = False
         self.accepted = False  # the peer opened it
+        self.impossible = False  # it announced a frame of a length that cannot be
         self.reason = ""  # why we closed it, if we did
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_bytes, self._on_ready, self._on_lost = on_bytes, on_ready, on_lost
@@ -160,6 +161,7 @@ class FrameLink(asyncio.BufferedProtocol):
                     self.resume_writing()
                 continue
             if not HEADER.size <= length <= MAX_FRAME_BYTES:
+                self.impossible = True
                 self.abort(f"a frame of {length} bytes was announced")
                 return
             if self._filled - begin >= length:
