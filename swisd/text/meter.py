@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sized
 from typing import Any
 
 from jinja2 import TemplateError
+from jinja2.utils import Namespace
 
 STEPS = 1_000_000
 MAX_TEXT_CHARS = 4 << 20
@@ -30,7 +31,8 @@ class Meter:
     def weigh(self, value: Any) -> Any:
         """Charge a value for all that it holds, however often it holds the same, and give it back.
 
-        A list of two references to one list, forty deep, is small in memory and endless to walk.
+        A list of two references to one list, forty deep, is small in memory and endless to walk. The walk
+        cannot look into a `namespace`, so none may stand in a list.
         """
         if isinstance(value, str):
             self.charge(1 + len(value) // 64)
@@ -53,10 +55,13 @@ class Meter:
             elif isinstance(item, list | tuple):
                 self.charge(1 + len(item))
                 waiting.extend(item)
+            else:
+                refuse_namespace(item)
         return value
 
     def text(self, value: Any) -> str:
         """`str(value)`, charged before it is built."""
+        refuse_namespace(value)
         self.weigh(value)
         return str(value)
 
@@ -82,3 +87,8 @@ class Meter:
         for value in values:
             self.charge()
             yield value
+
+
+def refuse_namespace(value: Any) -> None:
+    if isinstance(value, Namespace):
+        raise TooMuchWork("it uses a namespace as if it were a value")

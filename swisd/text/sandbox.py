@@ -14,7 +14,7 @@ from jinja2 import TemplateError, filters, tests
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from swisd.text.meter import MAX_TEXT_CHARS, MAX_WHOLE_BITS, Meter, TooMuchWork
+from swisd.text.meter import MAX_TEXT_CHARS, MAX_WHOLE_BITS, Meter, TooMuchWork, refuse_namespace
 
 _FILTERS = (
     "abs",
@@ -115,7 +115,9 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
         known |= {"join": self._join, "replace": self._replace, "string": meter.text, "tojson": self._to_json}
         self.filters = {name: self._weighed(function) for name, function in known.items()}
         known_tests: Any = tests.TESTS
-        self.tests = {name: self._weighed(function) for name, function in known_tests.items()}
+        self.tests = {
+            name: self._weighed(function, of_namespace=True) for name, function in known_tests.items()
+        }
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         for kind, allowed in _METHODS.items():
@@ -158,14 +160,16 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
             raise TooMuchWork("it computes too large a number")
         return self.meter.weigh(super().call_binop(context, operator, left, right))
 
-    def _weighed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A filter whose arguments and result are charged. Lazy results are counted as they are used."""
+    def _weighed(self, function: Callable[..., Any], *, of_namespace: bool = False) -> Callable[..., Any]:
+        """A filter or test whose arguments and result are charged; lazy results are drawn at once."""
         meter = self.meter
         # jinja2 marks on the function whether it wants the context or the environment as first argument.
         takes_state = hasattr(function, "jinja_pass_arg")
 
         def filtered(*args: Any, **kwargs: Any) -> Any:
             for value in args[1:] if takes_state else args:
+                if not of_namespace:
+                    refuse_namespace(value)
                 meter.weigh(value)
             result = function(*args, **kwargs)
             return meter.weigh(meter.turns(result) if isinstance(result, Iterator) else result)
@@ -208,13 +212,16 @@ class MeteredSandbox(ImmutableSandboxedEnvironment):
         if separators is not None and sum(map(len, separators)) > 8:
             raise TooMuchWork("it separates JSON too far")
         self.meter.weigh(value)
-        return json.dumps(
-            value,
-            ensure_ascii=bool(ensure_ascii),
-            indent=indent,
-            separators=separators,
-            sort_keys=bool(sort_keys),
+        encoder = json.JSONEncoder(
+            ensure_ascii=bool(ensure_ascii), indent=indent, separators=separators, sort_keys=bool(sort_keys)
         )
+        if indent is None:
+            return encoder.encode(value)
+        chunks = []
+        for chunk in encoder.iterencode(value):  # Indented, a deep value may be far longer than its parts.
+            self.meter.charge(1 + len(chunk) // 64)
+            chunks.append(chunk)
+        return "".join(chunks)
 
 
 def _raise_exception(message: Any) -> NoReturn:

@@ -105,6 +105,10 @@ BOMBS = [
     "{{ 'x'.center(1000000000) }}",
     "{{ messages | tojson(indent=1000000000) }}",
     "{{ strftime_now('%1000000000d') }}",
+    "{% set a = namespace(x=1) %}" + "{% set b = namespace(x=a, y=a) %}{% set a = b %}" * 60 + "{{ a }}",
+    "{% set a = namespace(x=1) %}" + "{% set a = namespace(x=[a, a]) %}" * 60 + "{{ a | upper }}",
+    "{% set ns = namespace(a=[1] * 200000) %}{% for i in range(900) %}{% set ns.a = [ns.a] %}{% endfor %}"
+    "{{ ns.a | tojson(indent=8) }}",
     "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "{{ 1" + " + 1" * 15000 + " }}",
     "{% for i in [1] %}" * 50 + "{% endfor %}" * 50,
