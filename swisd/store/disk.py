@@ -11,7 +11,7 @@ from pathlib import Path
 
 from swisd.core.errors import ModelError
 from swisd.core.model import SHA256
-from swisd.store.parts import READ_BYTES, SUFFIX, CorruptBlob, Part, StoreFull, amount, is_abandoned
+from swisd.store.parts import READ_BYTES, SUFFIX, CorruptBlob, Part, StoreFull, amount, remove_abandoned
 
 __all__ = ["BlobStore", "CorruptBlob", "Part", "StoreFull"]
 
@@ -23,9 +23,8 @@ class BlobStore:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         for path in root.glob(f"*{SUFFIX}"):
-            if path.name.count(".") > 1 and is_abandoned(path):  # of a dead process, and nobody resumes it
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+            if path.name.count(".") > 1:  # nobody resumes it
+                remove_abandoned(path)
 
     def path(self, sha: str) -> Path:
         """Where blob `sha` lies, or would. Raises `ValueError` unless it is a sha256 in lower-case hex."""
@@ -141,8 +140,7 @@ class BlobStore:
                 continue
             with suppress(FileNotFoundError, PermissionError):
                 size = path.stat().st_size
-                if path.name == name or is_abandoned(path):
-                    path.unlink()
+                if self.remove(name) if path.name == name else remove_abandoned(path):
                     freed += size
         return freed
 

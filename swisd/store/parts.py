@@ -51,12 +51,12 @@ class Part:
         self.sha = sha
         self._root, self._total = root, total
         self._lock = threading.Lock()
+        self.size = 0
         try:
             self._path, self._file = _claim(root, sha)
         except OSError as error:
             raise self._full(error, 0) from error
         self._hash = hashlib.sha256()
-        self.size = 0
         while piece := self._file.read(READ_BYTES):
             self._hash.update(piece)
             self.size += len(piece)
@@ -141,26 +141,32 @@ class Part:
 
 
 def _claim(root: Path, sha: str) -> tuple[Path, FileIO]:
-    path = root / (sha + SUFFIX)
-    for _ in range(8):
-        if fcntl is None:
-            break
+    """The first part file that is nobody else's, locked where that can be done."""
+    path = root / (sha + SUFFIX) if fcntl else _private(root, sha)
+    while True:
         file = _open(path)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            break
-        # Between open and lock its owner may have renamed it: then we hold a finished blob, not a part.
-        if _same(file, path):
+        locked = _lock(file)
+        # Between open and lock another process may have finished the part, or cleaned it up: then what we
+        # hold is a blob, or nothing.
+        if (locked or path.name.count(".") > 1) and _same(file, path):
             return path, file
         file.close()
-    path = root / f"{sha}.{secrets.token_hex(8)}{SUFFIX}"
-    file = _open(path)
-    if fcntl is not None:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return path, file
+        if not locked:
+            path = _private(root, sha)
+
+
+def _private(root: Path, sha: str) -> Path:
+    return root / f"{sha}.{secrets.token_hex(8)}{SUFFIX}"
+
+
+def _lock(file: FileIO) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another, or a file system without locks
+        return False
+    return True
 
 
 def _open(path: Path) -> FileIO:
@@ -175,13 +181,15 @@ def _same(file: FileIO, path: Path) -> bool:
         return False
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether no process holds this part."""
-    if fcntl is None:
-        return True  # a part in use cannot be deleted there anyway
+def remove_abandoned(path: Path) -> bool:
+    """Remove a part that no process holds; False if one does."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()  # while we hold it, so that nobody begins to use it
+                return True
+        path.unlink()  # Windows refuses while somebody has it open
     except OSError:
         return False
     return True

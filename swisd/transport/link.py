@@ -25,7 +25,7 @@ READY = b"SWL1"
 READY_BYTES = len(READY) + 8
 GO = LENGTH.pack(0)
 
-SCRATCH_BYTES = 256 << 10  # frames that fit are cut out of one buffer, larger ones get their own at once
+SCRATCH_BYTES = 64 << 10  # frames that fit are cut out of one buffer, larger ones get their own at once
 JOIN_BYTES = 64 << 10  # up to here one copy is cheaper than a second system call
 HIGH_WATER = 1 << 20
 LOST_MS = 10_000  # unacknowledged bytes for so long: the connection is lost, where the platform can tell
@@ -84,13 +84,17 @@ class FrameLink(asyncio.BufferedProtocol):
         self.writable = writable
 
     def write(self, buffers: list[memoryview], size: int) -> None:
-        """Send a frame of `size` bytes; whoever calls looks at `writable` before. The buffers are not copied
-        where the platform can do without."""
+        """Send a frame of `size` bytes; whoever calls looks at `writable` before. Python 3.12 and later do not
+        copy large buffers."""
         assert self._transport is not None
         if size <= JOIN_BYTES:
             self._transport.write(b"".join((LENGTH.pack(size), *buffers)))
         else:
-            self._transport.writelines([LENGTH.pack(size), *buffers])
+            # Not writelines: it copies all in Python 3.11 and forgets to pause us in 3.12.0 to 3.12.8.
+            head, *rest = buffers
+            self._transport.write(LENGTH.pack(size) + head)
+            for buffer in rest:
+                self._transport.write(buffer)
 
     def write_go(self) -> None:
         """The connector's last word before frames."""

@@ -22,7 +22,6 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[str, int], Awaitable[Connection]]
 
 PONG_QUEUE_BYTES = 64 << 20  # answers to pings of a peer that does not read are dropped from here on
-REPLACED = "replaced by a newer connection"
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 5.0
 
@@ -119,7 +118,7 @@ class TcpLanes:
         link = self._new_link(hello.device)
         peer = self._peer(hello.device)
         for older in [one for one in peer.links if one.accepted]:
-            older.abort(REPLACED)  # it has restarted, or its side was cut
+            older.abort("replaced by a newer connection")  # it has restarted, or its side was cut
         link.accepted = True
         peer.links.append(link)
         links.accept(self._device, writer, link)
@@ -230,7 +229,7 @@ class TcpLanes:
             peer.outbox.fail(reason)
         if link.impossible:
             self.drops["impossible length"] += 1
-        if not self._closed and reason != REPLACED:
+        if not self._closed:
             self._pinger.lost(link.device, reason)
             self._on_down(link.device, reason)
 

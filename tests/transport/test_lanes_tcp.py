@@ -177,7 +177,7 @@ async def test_a_newer_connection_replaces_the_older(tcp_world: TcpWorld) -> Non
         streams.append((reader, writer))
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await quick(streams[0][0].readexactly(1))
-    assert b.downs.empty()
+    assert await quick(b.downs.get()) == (A, "replaced by a newer connection")
     await quick(b.lanes.send(A, frame(3, sender=B)))
     (length,) = LENGTH.unpack(await quick(streams[1][0].readexactly(4)))
     assert length == HEADER.size + 16
