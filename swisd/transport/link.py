@@ -84,8 +84,7 @@ class FrameLink(asyncio.BufferedProtocol):
         self.writable = writable
 
     def write(self, buffers: list[memoryview], size: int) -> None:
-        """Send a frame of `size` bytes; whoever calls looks at `writable` before. Python 3.12 and later do not
-        copy large buffers."""
+        """Send a frame of `size` bytes; look at `writable` before. Large buffers are not copied (3.12)."""
         assert self._transport is not None
         if size <= JOIN_BYTES:
             self._transport.write(b"".join((LENGTH.pack(size), *buffers)))
