@@ -32,7 +32,8 @@ class Host:
         self._providing: str | None = None
         self._provide_note = ""
         self._fetching: str | None = None
-        self._retry_at = 0.0
+        self._fetch_at = 0.0  # not before: fetching the manifest, providing the model
+        self._provide_at = 0.0
         self._model_bytes = 0
         self._bans: dict[str, tuple[float, str]] = {}
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
@@ -44,6 +45,8 @@ class Host:
         if self._local.plan is not None:
             self._epoch = max(self._epoch, self._local.plan.epoch)
         self._dirty_since = now
+        # Others that come at the same time may hold the model: importing it again would be a waste.
+        self._provide_at = now + deadlines.PROVIDE
         out.append(Notice("info", "this device is the host: it plans for the swarm"))
         self._say(now, out)
 
@@ -71,7 +74,7 @@ class Host:
         if call.op == "model" and call.model_id and call.model_id != self.model_id:
             out.append(Notice("info", f"model {call.model_id} was asked for"))
             self.model_id = call.model_id
-            self._providing, self._provide_note, self._retry_at = None, "", 0.0
+            self._providing, self._provide_note, self._fetch_at, self._provide_at = None, "", now, now
         self._touch(now)
 
     def on_provided(self, now: float) -> None:
@@ -83,7 +86,7 @@ class Host:
 
     def on_provide_failed(self, event: ProvideFailed, now: float, out: Effects) -> None:
         self._providing, self._provide_note = None, event.reason
-        self._retry_at = now + 6 * deadlines.RETRY
+        self._provide_at = now + 6 * deadlines.RETRY
         out.append(Notice("error", event.reason))
 
     def on_manifest(self, now: float) -> None:
@@ -91,7 +94,7 @@ class Host:
         self._touch(now)
 
     def on_manifest_failed(self, now: float) -> None:
-        self._fetching, self._retry_at = None, now + deadlines.RETRY
+        self._fetching, self._fetch_at = None, now + deadlines.RETRY
 
     def tick(self, now: float, out: Effects) -> None:
         """Deadlines, plan, digest. Called twice a second while leading."""
@@ -123,11 +126,11 @@ class Host:
             sha, self._model_bytes = max(sorted(set(holders)), key=holders.count)
             if sha in self._local.manifests:
                 return sha, self._local.manifests[sha]
-            if self._fetching is None and now >= self._retry_at:
+            if self._fetching is None and now >= self._fetch_at:
                 self._fetching = sha
                 out.append(GetManifest(sha, self._model_bytes))
             return None
-        if self._providing is None and now >= self._retry_at and self.model_id:
+        if self._providing is None and now >= self._provide_at and self.model_id:
             if self._local.config.forge:
                 self._providing = self.model_id
                 out.append(ProvideModel(self.model_id))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from swisd.bus.api import Bus
 from swisd.core.checked import Malformed
+from swisd.core.errors import SwisdError
 from swisd.core.messages import Message
 from swisd.wire.envelope import Foreign, open_sealed, seal
 from swisd.wire.messages import decode_message, encode_message, topic_of
@@ -49,11 +50,12 @@ class Courier:
             self._bus.publish(path, payload, delivery.qos, delivery.retain)
 
     def publish_shard(self, device: str, body: bytes) -> None:
-        """An activation frame on the shard topic of a device."""
+        """An activation frame on the shard topic of a device. Raises `SwisdError` without a bus."""
+        if self._bus is None or not self._bus.connected:
+            raise SwisdError("the bus is not connected")
         path = Topic(Kind.SHARD, device).path(self._swarm)
-        if self._bus is not None:
-            delivery = Kind.SHARD.delivery
-            self._bus.publish(path, seal(self._key, path, self._sender, body), delivery.qos, delivery.retain)
+        delivery = Kind.SHARD.delivery
+        self._bus.publish(path, seal(self._key, path, self._sender, body), delivery.qos, delivery.retain)
 
     def clear(self, message: Message, to: str = "") -> None:
         """Take a retained message off its topic."""

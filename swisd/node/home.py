@@ -43,6 +43,7 @@ class Running:
     port: Annotated[int, Range(0, 65535)]
     lane_port: Annotated[int, Range(0, 65535)]
     broker: Annotated[str, Text(500)] = ""
+    address: Annotated[str, Text(64)] = ""  # the only address it listens on, if it was told one
 
 
 @dataclass(frozen=True, slots=True)

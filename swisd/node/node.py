@@ -168,6 +168,21 @@ class Node:
                 return [(address, member.port) for address in member.addresses]
         return []
 
+    def knows(self, device: str) -> bool:
+        """Whether the digest lists this device as present."""
+        digest = self.machine.local.digest
+        return any(
+            member.device == device and member.liveness in ("alive", "suspect")
+            for member in (digest.members if digest else ())
+        )
+
+    def name_of(self, device: str) -> str:
+        """A device's name, or its id."""
+        digest = self.machine.local.digest
+        return next(
+            (item.name for item in (digest.members if digest else ()) if item.device == device), device
+        )
+
     def _on_message(self, sender: str, message: Message) -> None:
         if isinstance(message, Digest):
             self.supply.on_digest(message)

@@ -23,6 +23,7 @@ class DeviceSettings:
     memory: Annotated[str, Text(32)] = ""  # empty: three quarters of what is free
     threads: Annotated[int, Range(0, 1024)] = 0  # 0: all cores
     port: Annotated[int, Range(0, 65535)] = 0  # 0: 7947, or any free one if that is taken
+    address: Annotated[str, Text(64)] = ""  # empty: all interfaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class SwarmSettings:
     broker: Annotated[str, Text(500)] = ""  # empty: the embedded one of the host
     broker_ca: Annotated[str, Text(500)] = ""
     multicast: bool = True
-    probe: bool = True
+    announce: bool = True  # answer devices of this swarm that look for the host
     probe_ports: Annotated[tuple[Annotated[int, Range(1, 65535)], ...], Items(16)] = ()
     find_seconds: Annotated[float, Range(0.5, 60.0)] = 4.0
     lane: Literal["auto", "tcp", "mqtt"] = "auto"

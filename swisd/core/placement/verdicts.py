@@ -12,8 +12,14 @@ NOT_NEEDED = "left out: not needed, the model fits on fewer, faster devices"
 NOTICEABLE_NS = NS_PER_MS // 10  # less than this is no reason to give a figure
 
 
-def mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"
+def offer(size: int) -> str:
+    """An offer of memory in MiB, rounded down: an offer that just falls short must not read like enough."""
+    return f"{(size * 10 >> 20) / 10:.1f} MiB"
+
+
+def need(size: int) -> str:
+    """A need of memory in MiB, rounded up."""
+    return f"{-(-size * 10 >> 20) / 10:.1f} MiB"
 
 
 def verdicts_with_plan(
@@ -59,21 +65,21 @@ def plan_problem(
     offered = sum(table.memory)
     if offered < weights + cache:
         return (
-            f"swarm offers {mib(offered)}, model needs {mib(weights + cache)} (weights {mib(weights)}, "
-            f"KV {mib(cache)} at context {context}): {mib(weights + cache - offered)} missing{more}"
+            f"swarm offers {offer(offered)}, model needs {need(weights + cache)} (weights {need(weights)}, "
+            f"KV {need(cache)} at context {context}): {need(weights + cache - offered)} missing{more}"
         )
     largest = max(table.memory)
     if largest < table.ends_bytes:
         return (
             "no device can hold embedding and head together, which need "
-            f"{mib(table.ends_bytes)}: largest offer is {mib(largest)}{more}"
+            f"{need(table.ends_bytes)}: largest offer is {offer(largest)}{more}"
         )
     if all(ends is None for ends in table.ends):
         return f"no device with room for embedding and head has measured the head{more}"
     return (
-        f"swarm offers {mib(offered)} and model needs {mib(weights + cache)} at context {context}, but "
-        f"in pieces that do not hold whole layers of up to {mib(table.largest_layer)} beside embedding and "
-        f"head on one device ({mib(table.ends_bytes)}){more}"
+        f"swarm offers {offer(offered)} and model needs {need(weights + cache)} at context {context}, but "
+        f"in pieces that do not hold whole layers of up to {need(table.largest_layer)} beside embedding and "
+        f"head on one device ({need(table.ends_bytes)}){more}"
     )
 
 
@@ -90,7 +96,7 @@ def _unusable(table: Table, row: int | None) -> str:
     if row is None:
         return MEASURING
     if table.widest(row, table.free()) == 0:
-        return f"left out: offers {mib(table.memory[row])}, one layer needs {mib(table.smallest_layer)}"
+        return f"left out: offers {offer(table.memory[row])}, one layer needs {need(table.smallest_layer)}"
     return ""
 
 
@@ -111,7 +117,7 @@ def _used(table: Table, solution: Solution, row: int, token_ms: float) -> str:
         return f"{what}: fastest per layer ({each})"
     room = table.memory[row] - (0 if place else table.ends_bytes)
     if table.reach(room, start, table.layers) == end < table.layers:
-        return f"{what}: as many as its {mib(table.memory[row])} hold ({each} per layer)"
+        return f"{what}: as many as its {offer(table.memory[row])} hold ({each} per layer)"
     return f"{what}: {each} per layer"
 
 
@@ -120,7 +126,9 @@ def _unwanted(table: Table, solution: Solution, row: int, objective: Objective) 
     if objective == "throughput":
         return "left out: using it would not make the slowest stage faster"
     if objective == "spread":
-        return "left out: more devices than layers to share, and the others are faster"
+        if len(solution.order) > table.layers:
+            return "left out: more devices than layers to share, and the others are faster"
+        return "left out: no cut of the model gives it a part beside the others"
     slower, hops, runs = _joining(table, solution, row)
     if slower < NOTICEABLE_NS or slower >= BANNED:
         return NOT_NEEDED

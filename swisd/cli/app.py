@@ -1,0 +1,236 @@
+"""`swisd`: the commands and their options. Each imports what it needs only when it runs."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from swisd.cli.output import say
+from swisd.core.errors import SwisdError
+
+app = typer.Typer(
+    help="Swarm Inference on Small Devices: several old laptops, phones and boards run one AI model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="The models on this device.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder with this device's state (default ~/.swisd, or SWISD_HOME)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one JSON object a line.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Id of the model, as in `swisd models list`.")]
+
+
+class Objective(StrEnum):
+    """What a plan is to be good at."""
+
+    latency = "latency"
+    throughput = "throughput"
+    spread = "spread"
+
+
+@app.command()
+def up(
+    name: Annotated[str, typer.Option(help="Name of this device (default: the host name).")] = "",
+    join: Annotated[str, typer.Option(help="Join code of a swarm, from `swisd code` there.")] = "",
+    memory: Annotated[
+        str, typer.Option(help="Memory to offer, like 64MiB or 2GiB (default: 3/4 of what is free).")
+    ] = "",
+    headless: Annotated[bool, typer.Option("--headless", help="No dashboard: one line per event.")] = False,
+    model: ModelOption = "",
+    objective: Annotated[Objective | None, typer.Option(help="What to plan for.")] = None,
+    context: Annotated[int, typer.Option(help="Tokens that all sessions together may hold.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Threads to compute with (default: all cores).", min=0)] = 0,
+    port: Annotated[
+        int, typer.Option(help="TCP and UDP port (default 7947, or a free one).", min=0, max=65535)
+    ] = 0,
+    address: Annotated[str, typer.Option(help="Listen on this address only (default: all).")] = "",
+    broker: Annotated[
+        str, typer.Option(help="External MQTT broker, mqtt:// or mqtts:// (default: embedded).")
+    ] = "",
+    home: HomeOption = None,
+) -> None:
+    """Start this device: it forms a swarm, or joins one."""
+    from swisd.cli.up import UpOptions, run_up
+
+    options = UpOptions(
+        name, join, memory, headless, model, objective.value if objective else "", context, threads, port, address,
+        broker,
+    )  # fmt: skip
+    run_up(home, options)
+
+
+@app.command()
+def ask(
+    prompt: Annotated[str, typer.Argument(help="The prompt; `-` or nothing reads standard input.")] = "-",
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens to answer with.", min=1)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is greedy; higher is more varied.", min=0.0)
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens (0: all).", min=0)] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the likeliest tokens up to this mass.", min=0.0, max=1.0)
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Only tokens this likely beside the best.", min=0.0, max=1.0)
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1 discourages repeats.", min=0.01)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same answer.", min=0, max=(1 << 63) - 1)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the text as it is.")] = False,
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Ask the swarm; the answer streams as it is made."""
+    from swisd.cli.ask import run_ask
+    from swisd.client import Options
+
+    options = Options(
+        max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+        repetition_penalty=repetition_penalty, seed=seed, system=system, raw=raw,
+    )  # fmt: skip
+    run_ask(home, prompt, options, json_output)
+
+
+@app.command("eval")
+def evaluate(
+    path: Annotated[str, typer.Argument(help="A UTF-8 text file, or `-` for standard input.")],
+    model: ModelOption = "",
+    top: Annotated[
+        int, typer.Option(help="How many of the best tokens to report per position.", min=1, max=100)
+    ] = 20,
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Perplexity of a text on the swarm: what a quantisation costs, and that a split costs nothing."""
+    from swisd.cli.ask import run_eval
+
+    run_eval(home, path, model, top, json_output)
+
+
+@app.command()
+def status(json_output: JsonOption = False, home: HomeOption = None) -> None:
+    """Who is in the swarm, in which state."""
+    from swisd.cli.show import run_status
+
+    run_status(home, json_output)
+
+
+@app.command()
+def plan(json_output: JsonOption = False, home: HomeOption = None) -> None:
+    """Which device runs which layers and why, with predicted beside measured times."""
+    from swisd.cli.show import run_plan
+
+    run_plan(home, json_output)
+
+
+@app.command()
+def code(home: HomeOption = None) -> None:
+    """The join code of this device's swarm, and its QR code. Who has it can join: show it to friends only."""
+    from swisd.cli.show import run_code
+
+    run_code(home)
+
+
+@models_app.command("list")
+def models_list(json_output: JsonOption = False, home: HomeOption = None) -> None:
+    """Models on this device, and those it can pull."""
+    from swisd.cli.models import run_list
+
+    run_list(home, json_output)
+
+
+@models_app.command("add")
+def models_add(
+    path: Annotated[Path, typer.Argument(help="A GGUF file.")],
+    model_id: Annotated[str, typer.Option("--id", help="Id to give it (default: from the file name).")] = "",
+    home: HomeOption = None,
+) -> None:
+    """Import a GGUF file."""
+    from swisd.cli.models import run_add
+
+    run_add(home, path, model_id)
+
+
+@models_app.command("pull")
+def models_pull(
+    model_id: Annotated[str, typer.Argument(help="Id of a model card.")], home: HomeOption = None
+) -> None:
+    """Fetch and import a model that has a card."""
+    from swisd.cli.models import run_pull
+
+    run_pull(home, model_id)
+
+
+@models_app.command("show")
+def models_show(
+    model_id: Annotated[str, typer.Argument(help="Id of a model on this device.")],
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """What a model is made of, and what of it is here."""
+    from swisd.cli.models import run_show
+
+    run_show(home, model_id, json_output)
+
+
+@models_app.command("remove")
+def models_remove(
+    model_id: Annotated[str, typer.Argument(help="Id of a model on this device.")], home: HomeOption = None
+) -> None:
+    """Remove a model from this device."""
+    from swisd.cli.models import run_remove
+
+    run_remove(home, model_id)
+
+
+def version(show: bool) -> None:
+    """Print the version and end."""
+    if show:
+        from swisd import __version__
+
+        typer.echo(f"swisd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of `swisd` itself."""
+
+
+def main() -> None:
+    """Run a command; a mistake gets one line and an exit code, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except SwisdError as error:
+        say(f"swisd: {error}")
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `head` does: nothing is wrong.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

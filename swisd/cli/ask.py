@@ -1,0 +1,67 @@
+"""`swisd ask` and `swisd eval`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from swisd.cli.output import as_json, json_line, read_text, result, say
+from swisd.client import Answer, Client, Options, Piece
+
+
+def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool) -> None:
+    """Stream the answer to standard output and its statistics to standard error."""
+    if prompt == "-":
+        prompt = read_text("-")
+    client = Client(home, tell=say)
+    items = client.stream(prompt, options)
+    answer: Answer | None = None
+    begun = False
+    try:
+        for item in items:
+            match item:
+                case Piece() if json_output:
+                    json_line({"text": item.text, "token_ids": list(item.token_ids)})
+                case Piece():
+                    begun = begun or bool(item.text)
+                    result(item.text, end="")
+                case Answer():
+                    answer = item
+                case _:
+                    say(item.text)
+    finally:
+        if begun and not json_output:
+            result("")  # the prompt of the shell starts on a line of its own
+        items.close()  # type: ignore[attr-defined]
+    assert answer is not None  # the stream ends with an answer or raises
+    if json_output:
+        json_line(as_json(answer))
+    else:
+        say(_statistics(answer))
+    if answer.finish_reason == "cancelled":
+        sys.exit(130)
+
+
+def _statistics(answer: Answer) -> str:
+    times = answer.timings
+    who: dict[str, list[str]] = {}
+    for shard in answer.plan.shards:
+        who.setdefault(shard.name, []).append(f"{shard.start}-{shard.end - 1}")
+    devices = ", ".join(f"{name} (units {' and '.join(units)})" for name, units in who.items())
+    speed = f"{times.decode_tokens_per_s:.1f} tokens/s" if times.decode_tokens_per_s else "one token"
+    return (
+        f"[{times.decode_tokens} tokens, first after {times.first_token_ms / 1000:.2f} s, {speed}; "
+        f"plan {answer.plan.epoch} of {answer.plan.model} on {devices}]"
+    )
+
+
+def run_eval(home: Path | None, path: str, model: str, top: int, json_output: bool) -> None:
+    """Print the perplexity; with JSON also ids and log-probabilities per position."""
+    found = Client(home, tell=say).evaluate(read_text(path), model_id=model, top=top)
+    if not json_output:
+        rate = found.tokens / found.seconds if found.seconds else 0.0
+        result(f"perplexity {found.perplexity:.4f} over {found.tokens} tokens of {found.plan.model}")
+        say(f"[{found.seconds:.1f} s, {rate:.0f} tokens/s, plan {found.plan.epoch}]")
+        return
+    value: dict[str, Any] = as_json(found)
+    value["seconds"] = round(found.seconds, 3)
+    json_line(value)

@@ -1,0 +1,172 @@
+"""From a prompt to an answer: chat template, token ids, sampling defaults, text that comes piece by piece."""
+
+import asyncio
+import datetime
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+from swisd.client.answers import Answer, Evaluation, Piece, Status, Timings, plan_info
+from swisd.client.link import SwarmLink
+from swisd.core import deadlines
+from swisd.core.asker import Answered, Ended, Request, Waiting
+from swisd.core.errors import BadInput, SessionFailed
+from swisd.core.model import Manifest
+from swisd.core.types import Plan, SamplingParams
+from swisd.node.settings import AnswerSettings
+from swisd.text.chat import encode_chat
+from swisd.text.stream import IncrementalDecoder
+from swisd.text.tokenizer import Tokenizer
+
+MAX_PROMPT_CHARS = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to answer; None means: as the settings and then the model card say."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    system: str | None = None
+    raw: bool = False
+    patience: float = deadlines.PATIENCE
+
+
+@dataclass(slots=True)
+class _Clock:
+    """When things happened, in seconds of the event loop's clock."""
+
+    asked: float
+    first: float = 0.0
+    last: float = 0.0
+    ids: list[int] = field(default_factory=list)
+
+    def take(self, ids: tuple[int, ...], now: float) -> None:
+        if ids:
+            self.first = self.first or now
+            self.last = now
+            self.ids.extend(ids)
+
+    def timings(self, prompt_tokens: int, prompt_ms: float) -> Timings:
+        span = self.last - self.first
+        rate = (len(self.ids) - 1) / span if span > 0 else 0.0
+        first = (self.first - self.asked) * 1000.0 if self.first else 0.0
+        return Timings(prompt_tokens, round(prompt_ms, 2), round(first, 2), len(self.ids), round(rate, 3))
+
+
+async def stream(
+    link: SwarmLink, prompt: str, options: Options, settings: AnswerSettings
+) -> AsyncIterator[Status | Piece | Answer]:
+    """Answer a prompt: pieces as they come, the whole `Answer` last. Raises `SwisdError`."""
+    if not prompt.strip() and not options.raw:
+        raise BadInput("the prompt is empty: say something")
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise BadInput(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARS} are taken")
+    loop = asyncio.get_running_loop()
+    _, manifest, tokenizer = await link.model(options.patience)
+    ids = encode_prompt(tokenizer, prompt, options, settings)
+    if not ids:
+        raise BadInput("the prompt is empty: say something")
+    request = Request(
+        session=secrets.token_hex(8),
+        asker=link.ident,
+        prompt=tuple(ids),
+        max_tokens=options.max_tokens or settings.max_tokens,
+        sampling=sampling_for(manifest, options, settings),
+        seed=options.seed if options.seed is not None else secrets.randbelow(1 << 62),
+        stop_ids=tuple(sorted(tokenizer.eos_ids)),
+    )
+    decoder = IncrementalDecoder(tokenizer)
+    clock = _Clock(loop.time())
+    text: list[str] = []
+    async for effect in link.run(request, options.patience):
+        match effect:
+            case Waiting():
+                yield Status(effect.text)
+            case Answered():
+                clock.take(effect.out.tokens, loop.time())
+                piece = "".join(decoder.push(token) for token in effect.out.tokens)
+                text.append(piece)
+                yield Piece(piece, effect.out.tokens)
+            case Ended():
+                rest = decoder.flush()
+                if rest:
+                    text.append(rest)
+                    yield Piece(rest, ())
+                if effect.finish == "error" or effect.plan is None:
+                    raise SessionFailed(effect.error or "the session ended without a word")
+                timings = clock.timings(len(ids), effect.prompt_ms)
+                info = plan_info(effect.plan, link.names)
+                yield Answer("".join(text), tuple(clock.ids), effect.finish, timings, info)
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str, options: Options, settings: AnswerSettings) -> list[int]:
+    """Token ids of a prompt: through the chat template, or as it is (`raw`)."""
+    if options.raw:
+        ids = tokenizer.encode(prompt, special=False)
+        return [tokenizer.bos_id, *ids] if tokenizer.add_bos and tokenizer.bos_id is not None else ids
+    system = options.system if options.system is not None else settings.system
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": prompt})
+    return encode_chat(tokenizer, messages, today=datetime.date.today().isoformat())
+
+
+def sampling_for(manifest: Manifest, options: Options, settings: AnswerSettings) -> SamplingParams:
+    """What was asked for, else the settings, else the model card, else greedy."""
+    from swisd.forge.cards import find_card
+
+    card = find_card(manifest.model_id)
+    params = card.sampling if card is not None else SamplingParams()
+    for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
+        asked, setting = getattr(options, name), getattr(settings, name)
+        if asked is not None:
+            params = replace(params, **{name: asked})
+        elif setting >= 0:
+            params = replace(params, **{name: setting})
+    if options.temperature == 0 and options.repetition_penalty is None:
+        # Greedy on request means the model's own first choice, not the card's idea of good style.
+        params = replace(params, repetition_penalty=1.0)
+    return params
+
+
+async def evaluate(link: SwarmLink, text: str, *, model_id: str, top: int, patience: float) -> Evaluation:
+    """A teacher-forced pass over a text, in windows of the plan's context. Raises `SwisdError`."""
+    from swisd.runtime.scoring import perplexity
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    _, manifest, tokenizer = await link.model(patience)
+    if model_id and manifest.model_id != model_id:
+        advice = f"start its host with `swisd up --model {model_id}`"
+        raise SessionFailed(f"the swarm runs {manifest.model_id}, not {model_id}: {advice}")
+    ids = tokenizer.encode(text, special=False)
+    if len(ids) < 2:
+        raise BadInput("the text is too short to evaluate: it needs two tokens or more")
+    tops: list[tuple[int, ...]] = []
+    logprobs: list[tuple[float, ...]] = []
+    nexts: list[float | None] = []
+    plan: Plan | None = None
+    while len(tops) < len(ids):
+        window = min(await link.context(patience), len(ids) - len(tops))
+        part = tuple(ids[len(tops) : len(tops) + window])
+        session = secrets.token_hex(8)
+        request = Request(session, link.ident, part, 0, SamplingParams(), 0, (), score_top=top)
+        async for effect in link.run(request, patience):
+            if isinstance(effect, Answered):
+                tops.extend(effect.out.top_ids)
+                logprobs.extend(effect.out.top_logprobs)
+                nexts.extend(effect.out.next_logprobs)
+            elif isinstance(effect, Ended):
+                if effect.finish == "error" or effect.plan is None:
+                    raise SessionFailed(effect.error or "the session ended without a word")
+                plan = effect.plan
+    assert plan is not None
+    return Evaluation(
+        perplexity(nexts), len(ids), tuple(ids), tuple(tops), tuple(logprobs), tuple(nexts),
+        plan_info(plan, link.names), loop.time() - began,
+    )  # fmt: skip

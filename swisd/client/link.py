@@ -1,0 +1,214 @@
+"""An asker's connection to a swarm: follows digest and plan, runs sessions, offers nothing."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+
+from swisd.bus.api import Bus
+from swisd.core.asker import Answered, Asker, AskerEffect, Ended, Listen, Request, Waiting
+from swisd.core.effects import CancelTimer, Publish, SetTimer
+from swisd.core.errors import NoSwarm, SessionFailed
+from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
+from swisd.core.messages import Digest, Message, Out
+from swisd.core.model import Manifest
+from swisd.core.types import Plan
+from swisd.node.courier import Courier
+from swisd.node.home import Home
+from swisd.node.supply import Supply
+from swisd.text.tokenizer import Tokenizer, load_tokenizer
+from swisd.wire.topics import Kind
+
+MakeBus = Callable[[Courier, str, Callable[[bool, str], None]], Bus]
+TICK = 0.5
+
+
+class SwarmLink:
+    """Open with `async with`. `tell(text)` hears why something takes a while."""
+
+    def __init__(self, home: Home, key: bytes, make_bus: MakeBus, tell: Callable[[str], None]) -> None:
+        self.ident = secrets.token_hex(8)
+        self.digest: Digest | None = None
+        self.plan: Plan | None = None
+        self.drops: dict[str, int] = {}
+        self._tell = tell
+        self._courier = Courier(key, self.ident, self._on_message, self._on_drop)
+        self._bus = make_bus(self._courier, self.ident, self._on_state)
+        self._courier.attach(self._bus)
+        self._supply = Supply(home.blobs, home.models, key, self.ident)
+        self._changed = asyncio.Event()
+        self._sessions: set[_Session] = set()
+        self._reason = "no answer"
+
+    async def __aenter__(self) -> "SwarmLink":
+        self._courier.subscribe(Kind.SWARM)
+        self._courier.subscribe(Kind.PLAN)
+        await self._bus.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for session in list(self._sessions):
+            session.feed(Stopping())
+        await self._bus.close()
+        await self._supply.close()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Device names by id."""
+        return {member.device: member.name for member in self.digest.members} if self.digest else {}
+
+    async def connected(self, within: float) -> None:
+        """Wait for the bus. Raises `NoSwarm` with the reason."""
+        await self._until(
+            lambda: self._bus.connected, within, lambda: f"the swarm's bus does not answer: {self._reason}"
+        )
+
+    async def heard(self, within: float) -> Digest:
+        """Wait for the host's digest. Raises `NoSwarm`."""
+        await self._until(
+            lambda: self.digest is not None, within, lambda: "the swarm has no host at the moment"
+        )
+        assert self.digest is not None
+        return self.digest
+
+    async def model(self, patience: float) -> tuple[str, Manifest, Tokenizer]:
+        """The swarm's model, once a plan or the digest names it. Raises `SessionFailed`, `ModelError`."""
+        loop = asyncio.get_running_loop()
+        moved, signs = loop.time(), None
+        while True:
+            sha, size = self._named_model()
+            if sha:
+                self._supply_digest()
+                manifest = await self._supply.manifest(sha, size)
+                tokenizer = load_tokenizer(await self._supply.tokenizer(sha, manifest))
+                return sha, manifest, tokenizer
+            note = self.digest.note if self.digest else "waiting for the swarm's host"
+            if note != signs:
+                moved, signs = loop.time(), note
+                if note:
+                    self._tell(note)
+            if loop.time() - moved > patience:
+                raise SessionFailed(f"the swarm has no model yet: {note or 'nothing moved'}")
+            await self._wait_change(TICK)
+
+    async def context(self, patience: float) -> int:
+        """Tokens that a session may hold, once a plan is active. Raises `NoSwarm` if none is in time."""
+        await self._until(lambda: self.plan is not None and self.plan.active, patience, self._no_plan)
+        assert self.plan is not None
+        return self.plan.context
+
+    async def settled(self) -> None:
+        """Wait until what the bus retains has arrived."""
+        await self._bus.settled()
+        await self._wait_change(TICK)
+
+    def _no_plan(self) -> str:
+        return (
+            self.plan.problem if self.plan is not None and self.plan.problem else "the swarm has no plan yet"
+        )
+
+    async def run(self, request: Request, patience: float) -> AsyncIterator[Answered | Waiting | Ended]:
+        """Run one session to its end; ending the iteration early cancels it."""
+        session = _Session(self, Asker(request, patience=patience))
+        self._sessions.add(session)
+        try:
+            session.feed(Started())
+            for message in (self.digest, self.plan):
+                if message is not None:
+                    session.feed(Received("", message))
+            while True:
+                effect = await session.queue.get()  # the asker's own deadlines end every session
+                yield effect
+                if isinstance(effect, Ended):
+                    return
+        finally:
+            session.feed(Stopping())
+            session.close()
+            self._sessions.discard(session)
+
+    def _named_model(self) -> tuple[str, int]:
+        if self.plan is not None and self.plan.model and self.plan.model_bytes:
+            return self.plan.model, self.plan.model_bytes
+        if self.digest is not None and self.digest.model and self.digest.model_bytes:
+            return self.digest.model, self.digest.model_bytes
+        return "", 0
+
+    def _supply_digest(self) -> None:
+        if self.digest is not None:
+            self._supply.on_digest(self.digest)
+
+    async def _until(self, condition: Callable[[], bool], within: float, why: Callable[[], str]) -> None:
+        deadline = asyncio.get_running_loop().time() + within
+        while not condition():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise NoSwarm(why())
+            await self._wait_change(min(left, TICK))
+
+    async def _wait_change(self, seconds: float) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _on_state(self, connected: bool, reason: str) -> None:
+        self._reason = reason or self._reason
+        self._changed.set()
+        for session in list(self._sessions):
+            session.feed(BusChanged(connected, reason))
+
+    def _on_message(self, sender: str, message: Message) -> None:
+        match message:
+            case Digest():
+                self.digest = message
+            case Plan() if self.plan is None or message.epoch >= self.plan.epoch:
+                self.plan = message
+            case Out():
+                pass
+            case _:
+                return
+        self._changed.set()
+        for session in list(self._sessions):
+            session.feed(Received(sender, message))
+
+    def _on_drop(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+
+class _Session:
+    """The hands of one asker."""
+
+    def __init__(self, link: SwarmLink, asker: Asker) -> None:
+        self.queue: asyncio.Queue[Answered | Waiting | Ended] = asyncio.Queue()
+        self._link, self._asker = link, asker
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._listening: set[str] = set()
+
+    def feed(self, event: object) -> None:
+        for effect in self._asker.handle(event, self._loop.time()):
+            self._do(effect)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for session in self._listening:
+            self._link._courier.unsubscribe(Kind.OUT, session)
+
+    def _do(self, effect: AskerEffect) -> None:
+        match effect:
+            case Publish():
+                self._link._courier.publish(effect.message, effect.to)
+            case Listen():
+                self._listening.add(effect.session)
+                self._link._courier.subscribe(Kind.OUT, effect.session)
+            case SetTimer():
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self._loop.call_at(effect.at, self.feed, Timer(effect.name))
+            case CancelTimer():
+                if self._timer is not None:
+                    self._timer.cancel()
+            case Answered() | Waiting() | Ended():
+                self.queue.put_nowait(effect)

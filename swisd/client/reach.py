@@ -1,0 +1,125 @@
+"""How an asker reaches a swarm: that of this home's `swisd up`, one on the network, or this device alone."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from swisd.bus.api import Bus
+from swisd.bus.memory import MemoryBus
+from swisd.client.link import MakeBus, SwarmLink
+from swisd.core.errors import NoSwarm
+from swisd.node.courier import Courier
+from swisd.node.home import Home
+from swisd.node.settings import Settings, parse_size
+
+CONNECT_S = 8.0
+DIGEST_S = 8.0
+
+
+@asynccontextmanager
+async def reach(
+    home: Home, settings: Settings, tell: Callable[[str], None], *, alone: bool = True
+) -> AsyncIterator[SwarmLink]:
+    """A link to the swarm of this home.
+
+    With no swarm running and `alone` allowed, the model runs on this device, and `tell` says so. Raises
+    `NoSwarm` or `WrongKey`.
+    """
+    key = home.key()
+    if key is not None:
+        make_bus, tried = await _find_bus(home, settings, key)
+        if make_bus is not None:
+            async with SwarmLink(home, key, make_bus, tell) as link:
+                await link.connected(CONNECT_S)
+                await link.heard(DIGEST_S)
+                yield link
+            return
+        missing = "no swarm is running here: " + "; ".join(tried)
+    else:
+        missing = (
+            f"no swarm is known in {home.path}: start one with `swisd up`, or join with `swisd up --join`"
+        )
+    if not alone:
+        raise NoSwarm(missing)
+    tell(f"{missing}; running on this device alone")
+    async with _alone(home, settings, tell) as link:
+        yield link
+
+
+@asynccontextmanager
+async def _alone(home: Home, settings: Settings, tell: Callable[[str], None]) -> AsyncIterator[SwarmLink]:
+    from swisd.core.effects import Notice
+    from swisd.node.lonely import LonelyDevice
+    from swisd.node.node import Observed
+
+    def observe(event: Observed) -> None:
+        if isinstance(event, Notice) and event.level == "error":
+            tell(event.text)
+
+    key = secrets.token_bytes(16)
+    memory = parse_size(settings.device.memory) if settings.device.memory else None
+    device = LonelyDevice(home, settings, key, observe, memory)
+
+    def make_bus(courier: Courier, ident: str, on_state: Callable[[bool, str], None]) -> Bus:
+        return MemoryBus(device.broker, ident, courier.receive, on_state)
+
+    await device.start()
+    try:
+        async with SwarmLink(home, key, make_bus, tell) as link:
+            await link.connected(CONNECT_S)
+            await link.heard(DIGEST_S)
+            yield link
+    finally:
+        await device.stop()
+
+
+async def _find_bus(home: Home, settings: Settings, key: bytes) -> tuple[MakeBus | None, list[str]]:
+    """A way to the bus, or what was tried."""
+    from swisd.bus.endpoint import SwarmBroker, parse_broker_url
+    from swisd.bus.mqtt import MqttBus
+
+    running = home.running()
+    broker = running.broker if running is not None else settings.swarm.broker
+    if broker:
+        ca_file = _path(settings.swarm.broker_ca)
+        outside = parse_broker_url(broker, ca_file)
+
+        def outside_bus(courier: Courier, ident: str, on_state: Callable[[bool, str], None]) -> Bus:
+            return MqttBus(outside, ident, courier.receive, on_state)
+
+        return outside_bus, []
+    if running is not None:
+        host, port = running.host, running.port
+    else:
+        found, tried = await find_host(home, settings, key)
+        if found is None:
+            return None, tried
+        host, port = found
+
+    def swarm_bus(courier: Courier, ident: str, on_state: Callable[[bool, str], None]) -> Bus:
+        endpoint = SwarmBroker(host, port, key, ident)
+        return MqttBus(endpoint, ident, courier.receive, on_state)
+
+    return swarm_bus, []
+
+
+async def find_host(home: Home, settings: Settings, key: bytes) -> tuple[tuple[str, int] | None, list[str]]:
+    """Look for the swarm's host on the network, for a short time."""
+    from swisd.bus.discovery import Attempts, find
+
+    attempts = Attempts()
+    found = await find(
+        key,
+        home.identity().device,
+        hints=home.hosts(),
+        timeout=settings.swarm.find_seconds,
+        zeroconf=settings.swarm.multicast,
+        extra_ports=settings.swarm.probe_ports,
+        attempts=attempts,
+    )
+    return ((found.host, found.port) if found is not None else None), attempts.tried
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None

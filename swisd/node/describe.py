@@ -1,0 +1,53 @@
+"""What this device says of itself, from its home, settings and system."""
+
+import os
+import platform
+import sys
+import time
+
+from swisd.bus.broker import available as broker_available
+from swisd.core.config import Claims, DeviceConfig
+from swisd.node.home import Home, default_name
+from swisd.node.importing import can_import
+from swisd.node.settings import Settings
+
+
+def describe_device(
+    home: Home,
+    settings: Settings,
+    *,
+    claims: Claims,
+    memory_bytes: int,
+    port: int = 0,
+    addresses: tuple[str, ...] = (),
+) -> DeviceConfig:
+    """The configuration of this device's machine."""
+    from swisd import __version__
+
+    identity = home.identity()
+    return DeviceConfig(
+        device=identity.device,
+        boot=int(time.time() * 1000),
+        name=settings.device.name or default_name(),
+        port=port,
+        addresses=addresses,
+        memory_bytes=memory_bytes,
+        threads=settings.device.threads or len(_usable_cores()),
+        platform=f"{sys.platform} {platform.machine()}"[:64],
+        version=__version__,
+        broker=broker_available(),
+        forge=can_import(),
+        rank=identity.since,
+        claims=claims,
+        model_id=settings.model.id,
+        objective=settings.model.objective,
+        context=settings.model.context,
+        min_context=min(settings.model.min_context, settings.model.context),
+    )
+
+
+def _usable_cores() -> set[int]:
+    """The cores this process may use; a container may have fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))

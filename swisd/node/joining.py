@@ -1,0 +1,76 @@
+"""How a device comes into a swarm: it makes one, finds its host, or is told where the host is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swisd.bus.discovery import Attempts, find
+from swisd.bus.endpoint import OutsideBroker, parse_broker_url
+from swisd.core.errors import NoSwarm, WrongKey
+from swisd.node.home import Home
+from swisd.node.settings import Settings
+from swisd.wire.joincode import JoinCode
+from swisd.wire.topics import swarm_id
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where the bus is. Neither host nor broker: this device starts the broker itself."""
+
+    key: bytes
+    host: str = ""
+    port: int = 0
+    outside: OutsideBroker | None = None
+    said: str = ""  # how it was found, for the log
+
+
+async def find_way(home: Home, settings: Settings, code: JoinCode | None) -> Way:
+    """Decide how to join. Makes the swarm key if this is a new swarm.
+
+    Raises `NoSwarm` if a join code leads nowhere (with what was tried), `WrongKey`, `BadInput`.
+    """
+    key = code.key if code is not None else home.key()
+    swarm = settings.swarm
+    if swarm.broker:
+        ca_file = _path(swarm.broker_ca)
+        outside = parse_broker_url(swarm.broker, ca_file)
+        key = _keep(home, key)
+        return Way(key, outside=outside, said=f"external broker {outside.host}:{outside.port}")
+    if key is None:
+        return Way(_keep(home, None), said="a new swarm")
+    hints = [(code.host, code.port)] if code is not None and code.host and code.port else []
+    attempts = Attempts()
+    found = await find(
+        key,
+        home.identity().device,
+        hints=[*hints, *(home.hosts() if home.key() == key else ())],
+        timeout=swarm.find_seconds,
+        zeroconf=swarm.multicast,
+        extra_ports=swarm.probe_ports,
+        attempts=attempts,
+    )
+    if found is not None:
+        _keep(home, key)
+        return Way(key, found.host, found.port, said=f"found by {found.how}")
+    if code is None:
+        return Way(key, said="no other device of this swarm answers: " + "; ".join(attempts.tried[:3]))
+    tried = "; ".join(attempts.tried)
+    if attempts.wrong_key:
+        raise WrongKey(
+            f"the device at {code.host}:{code.port} belongs to another swarm than this join code: "
+            "copy the code again from `swisd code` there"
+        )
+    raise NoSwarm(
+        f"no device of swarm {swarm_id(key)} answers; is `swisd up` running there, and is this device on the "
+        f"same network? tried: {tried or 'nothing'}"
+    )
+
+
+def _keep(home: Home, key: bytes | None) -> bytes:
+    if key is None:
+        return home.key() or home.make_key()
+    home.set_key(key)
+    return key
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
