@@ -13,7 +13,7 @@ from dataclasses import dataclass
 # Bridges and pairs of containers and virtual machines, and tunnels: no neighbour is behind them.
 _NOT_OURS = re.compile(
     r"(lo|lo0|dummy|docker|veth|br-|virbr|vmnet|vboxnet|podman|cni|flannel|cali|lxcbr|lxdbr|tun|tap|utun)\d*"
-    r"|(docker|veth|br-|virbr|podman|cni|cali|vboxnet|vmnet).*"
+    r"|(docker|veth|br-|virbr|podman|cni|cali|flannel|vboxnet|vmnet).*"
     r"|Loopback Pseudo-Interface.*|vEthernet \((WSL|Default Switch|DockerNAT).*"
 )
 # Never contacted: connecting a UDP socket only makes the system choose a source address. The first finds the
