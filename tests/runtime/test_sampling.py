@@ -5,12 +5,15 @@ from math import exp, inf, isclose, nan
 import numpy as np
 import pytest
 from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swisd.core.errors import SessionFailed
 from swisd.core.types import SamplingParams
 from swisd.runtime.sampling import largest_ids, sample, uniform
+
+repeatable = hypothesis_settings(deadline=None, derandomize=True)
 
 rows = hnp.arrays(
     np.float32,
@@ -58,6 +61,7 @@ def plain_kept(logits: np.ndarray, params: SamplingParams, history: list[int]) -
     return {i for i, ratio in ratios.items() if ratio >= params.min_p}, clear
 
 
+@repeatable
 @given(rows, settings, st.data())
 def test_only_tokens_that_the_filters_leave_are_drawn(logits, params, data):
     history = data.draw(st.lists(st.integers(0, logits.size - 1), max_size=15))
@@ -104,6 +108,7 @@ def test_the_draw_is_pinned():
     ]
 
 
+@repeatable
 @given(rows, settings, st.integers(0, 2**64), st.integers(0, 1000))
 def test_a_stream_can_be_continued_anywhere(logits, params, seed, start):
     whole = [sample(logits, params, seed=seed, position=start + i, history=()) for i in range(6)]
@@ -111,6 +116,7 @@ def test_a_stream_can_be_continued_anywhere(logits, params, seed, start):
     assert later == whole[:2:-1]
 
 
+@repeatable
 @given(rows, settings)
 def test_filters_that_remove_nothing_change_nothing(logits, params):
     free = SamplingParams(temperature=params.temperature)
@@ -120,6 +126,7 @@ def test_filters_that_remove_nothing_change_nothing(logits, params):
     assert draws(logits, wide, 10) == draws(logits, free, 10)
 
 
+@repeatable
 @given(rows, st.integers(-8, 8))
 def test_adding_a_constant_changes_nothing(logits, shift):
     exact = np.round(logits * 4) / 4  # sums of quarters are exact in float32
@@ -127,6 +134,7 @@ def test_adding_a_constant_changes_nothing(logits, shift):
     assert draws(exact, params, 10) == draws(exact + np.float32(shift), params, 10)
 
 
+@repeatable
 @given(rows)
 def test_greedy_takes_the_lowest_of_the_best(logits):
     best = min(np.flatnonzero(logits == logits.max()))
@@ -134,6 +142,7 @@ def test_greedy_takes_the_lowest_of_the_best(logits):
         assert sample(logits, params, seed=1, position=0, history=()) == best
 
 
+@repeatable
 @given(rows, st.integers(0, 70))
 def test_largest_ids(logits, count):
     order = sorted(range(logits.size), key=lambda i: (-logits[i], i))

@@ -4,13 +4,15 @@ from math import exp, inf, log, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swisd.core.errors import SessionFailed
 from swisd.core.types import Scores
 from swisd.runtime.scoring import logprobs_at, mean_kl, perplexity, score
+
+repeatable = settings(deadline=None, derandomize=True)
 
 tables = hnp.arrays(
     np.float32,
@@ -24,6 +26,7 @@ def plain_logprobs(row: np.ndarray) -> list[float]:
     return [float(x) - log(total) for x in row]
 
 
+@repeatable
 @given(tables, st.integers(0, 35), st.data())
 def test_scores_match_their_definition(logits, top, data):
     rows, vocab = logits.shape
@@ -38,6 +41,7 @@ def test_scores_match_their_definition(logits, top, data):
         assert scores.next_logprobs[number] == pytest.approx(expected, abs=1e-9)
 
 
+@repeatable
 @given(tables)
 def test_a_row_scores_the_same_alone(logits):
     ids = [0] * len(logits)
@@ -84,6 +88,7 @@ def test_perplexity_of_a_uniform_guess_is_the_number_of_choices():
     assert perplexity([0.0]) == 1.0
 
 
+@repeatable
 @given(tables, tables)
 def test_divergence_is_a_lower_bound_of_the_full_one(first, second):
     rows, vocab = min(len(first), len(second)), min(first.shape[1], second.shape[1])

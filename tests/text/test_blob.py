@@ -3,13 +3,15 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swisd.core.errors import ModelError
 from swisd.text.tokenizer import load_tokenizer
 
 from .blobs import blob, byte_pair_fields, scored_fields
+
+repeatable = settings(deadline=None, derandomize=True)
 
 BAD = [
     ("model", "wordpiece", "model 'wordpiece' is not known"),
@@ -75,6 +77,7 @@ json_values = st.recursive(
 )
 
 
+@repeatable
 @given(st.sampled_from(sorted(byte_pair_fields())), json_values, st.booleans())
 def test_any_value_in_any_field_loads_or_is_a_model_error(field, value, scored):
     fields = (scored_fields if scored else byte_pair_fields)(**{field: value})

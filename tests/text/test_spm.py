@@ -3,10 +3,12 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .blobs import BYTE, CONTROL, scored_fields, tokenizer
+
+repeatable = settings(deadline=None, derandomize=True)
 
 FIELDS = scored_fields()
 TOKENIZER = tokenizer(scored_fields)
@@ -47,11 +49,13 @@ def plain_encode(text: str) -> list[int]:
     return ids
 
 
+@repeatable
 @given(texts)
 def test_merges_follow_their_definition(text):
     assert TOKENIZER.encode(text, special=False) == plain_encode(text)
 
 
+@repeatable
 @given(texts)
 def test_a_token_across_words_changes_nothing_else(text):
     # With such a token in the vocabulary words can no longer be merged one by one.
@@ -65,6 +69,7 @@ def test_a_token_across_words_changes_nothing_else(text):
     assert whole.encode("q q", special=False)[-1] != len(fields["tokens"]) - 1, "q alone is no token"
 
 
+@repeatable
 @given(st.text(max_size=40))
 def test_any_text_comes_back(text):
     ids = TOKENIZER.encode(text, special=False)

@@ -1,15 +1,18 @@
 """Word splitting by the models' published patterns; `test_smollm2` has llama.cpp's ids for more of it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swisd.text.words import word_splitter
+
+repeatable = settings(deadline=None, derandomize=True)
 
 PRES = ["gpt-2", "smollm", "qwen2", "default", "llama-bpe"]
 
 
 @pytest.mark.parametrize("pre", PRES)
+@repeatable
 @given(text=st.text(max_size=60))
 def test_no_character_is_lost(pre, text):
     words = word_splitter(pre).split(text)
