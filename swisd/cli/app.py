@@ -43,7 +43,7 @@ def up(
     name: Annotated[str, typer.Option(help="Name of this device (default: the host name).")] = "",
     join: Annotated[str, typer.Option(help="Join code of a swarm, from `swisd code` there.")] = "",
     memory: Annotated[
-        str, typer.Option(help="Memory to offer, like 64MiB or 2GiB (default: 3/4 of what is free).")
+        str, typer.Option(help="Memory to offer, like 64MiB (default: 3/4 of what is free).")
     ] = "",
     headless: Annotated[bool, typer.Option("--headless", help="No dashboard: one line per event.")] = False,
     model: ModelOption = "",

@@ -145,6 +145,8 @@ class Node:
     # --- what comes in -----------------------------------------------------------------------------
 
     def on_bus_state(self, connected: bool, reason: str) -> None:
+        if self._stopped:
+            return
         event = BusChanged(connected, reason)
         self.post(event)
         self._observe(event)

@@ -7,15 +7,14 @@ from swisd.core.messages import (
     Ask,
     Beat,
     Call,
-    Capability,
     Digest,
     Gone,
     MemberView,
     Message,
     Out,
-    Plan,
     SessionView,
 )
+from swisd.core.types import Capability, Plan
 from swisd.wire.topics import Kind, Topic
 
 __all__ = [

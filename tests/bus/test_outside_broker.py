@@ -129,7 +129,8 @@ CONNACK = b"\x20\x02\x00\x00"
 @pytest.mark.parametrize(
     "garbage",
     [b"\xff" * 64, b"\x30\x05\x00\xff\x00\x00\x00", b"\x30\x00", b"\x90\x00", b"\x20\x00",
-     b"\x30\xff\xff\xff\xff\xff", b"\x32\x02\x00\x01", b"\x30\x04\x00\x02\xff\xfe", b"GET / HTTP/1.1\r\n\r\n", b"\x20\x02\x00\x77"],
+     b"\x30\xff\xff\xff\xff\xff", b"\x32\x02\x00\x01", b"\x30\x04\x00\x02\xff\xfe",
+     b"GET / HTTP/1.1\r\n\r\n", b"\x20\x02\x00\x77"],
 )  # fmt: skip
 async def test_a_broker_that_sends_garbage_cannot_stop_the_client(garbage: bytes):
     """After it, the client still connects anew and works."""

@@ -1,6 +1,6 @@
 """A good plan for many devices: grown greedily from likely drivers, then improved by local search.
 
-Nothing here depends on a clock: the search stops after a fixed number of tried plans, so equal inputs give
+Nothing here depends on a clock: the search stops after a fixed amount of work, so equal inputs give
 equal plans. Where layers differ in size, a layout is first priced as if each device got the layers that suit
 it best; only if that would be an improvement, dynamic programming finds the best real cuts along its ring.
 """
@@ -11,7 +11,7 @@ from swisd.core.placement.exact import MOST_EXACT, search_exact
 from swisd.core.placement.pool import DRIVERS, Pool
 from swisd.core.placement.table import BANNED, Limits, Solution, Table
 
-TRIES = 12_000  # plans priced for one driver
+WORK = 400_000  # steps of the innermost loops spent on improving the plan of one driver
 Layout = list[int]  # places in the search's arrays: the driver, then the workers in the order of the ring
 Cuts = dict[int, tuple[int, tuple[int, ...]]]  # layers placed -> computing cost so far, ends of the layers
 
@@ -100,7 +100,7 @@ class _Search:
                 for place, row in enumerate(self.rows)
             ]
         self.workers = [place for place, width in enumerate(self.width) if width > 0]
-        self.tries = 0
+        self.work = 0
 
     def price(self, layout: Layout, bound: int = BANNED) -> int:
         """Cost of a layout with its layers where they cost least; `BANNED` where they do not fit.
@@ -112,7 +112,7 @@ class _Search:
             return BANNED
         if count == 0:
             return self.alone[driver]
-        self.tries += 1
+        self.work += len(layout)
         total = self.driving[driver]
         computing = 0
         last = driver
@@ -133,7 +133,6 @@ class _Search:
         if left or total + computing >= bound:
             return BANNED
         if self.reach:
-            self.tries += 4  # dearer than the rest
             cut = self.cut(layout)
             computing = BANNED if cut is None else cut[0]
         return min(total + computing, BANNED)
@@ -148,7 +147,9 @@ class _Search:
             each, reach = self.layer[place], self.reach[place]
             further: Cuts = {}
             for start, (cost, ends) in best.items():
-                for end in range(start + 1, min(reach[start], self.layers - after) + 1):
+                stop = min(reach[start], self.layers - after) + 1
+                self.work += 1 + stop - start
+                for end in range(start + 1, stop):
                     paid = cost + (end - start) * each
                     known = further.get(end)
                     if known is None or paid < known[0]:
@@ -178,15 +179,16 @@ class _Search:
         return Solution(cost, order, tuple(ends))
 
     def insert(self, layout: Layout, place: int) -> tuple[int, int]:
-        """Least added hop time of a device in the ring, and the position in the layout that gives it."""
-        best = (BANNED, 0)
+        """Least added hop time of a device in the ring, and the device after which it costs that."""
+        self.work += len(layout)
+        best = (BANNED, layout[0])
         way = self.hop[place]
-        last = layout[-1]
-        for position, after in enumerate(layout):
-            more = way[last] + way[after] - self.hop[last][after]
-            # Before the driver means at the end of the ring: position 0 stays the driver's.
-            best = min(best, (more, position or len(layout)))
-            last = after
+        before = layout[-1]
+        for after in layout:
+            more = way[before] + way[after] - self.hop[before][after]
+            if more < best[0]:
+                best = (more, before)
+            before = after
         return best
 
     def grow(self, row: int) -> Layout | None:
@@ -196,37 +198,49 @@ class _Search:
         if self.alone[driver] < BANNED:
             return layout
         room = self.own[driver]
+        # Where each candidate would enter the ring: added hops, and the device it would follow. Only the
+        # edge that a newcomer breaks makes old answers wrong, so few are looked up again.
+        entry = {place: self.insert(layout, place) for place in self.workers if place != driver}
         while room < self.layers or len(layout) - 1 < max(self.fewest, 1) or self.price(layout) >= BANNED:
             wanted = max(self.layers - room, 1)
-            choice: tuple[float, int, int] | None = None
-            for place in self.workers:
-                if place in layout:
-                    continue
-                more, position = self.insert(layout, place)
-                if more >= BANNED:
-                    continue
-                each = self.layer[place] + (more + self.run[place]) / min(self.width[place], wanted)
-                if choice is None or (each, place) < choice[:2]:
-                    choice = (each, place, position)
-            if choice is None or len(layout) > self.most:
+            offers = [
+                (self.layer[place] + (more + self.run[place]) / min(self.width[place], wanted), place)
+                for place, (more, _) in entry.items()
+                if more < BANNED
+            ]
+            if not offers or len(layout) > self.most:
                 return None
-            layout.insert(choice[2], choice[1])
-            room += self.width[choice[1]]
+            place = min(offers)[1]
+            _, before = entry.pop(place)
+            at = layout.index(before) + 1
+            after = layout[at % len(layout)]
+            layout.insert(at, place)
+            room += self.width[place]
+            for other, (more, follows) in entry.items():
+                if follows == before:
+                    entry[other] = self.insert(layout, other)
+                else:
+                    way = self.hop[other]
+                    entry[other] = min(
+                        (more, follows),
+                        (way[before] + way[place] - self.hop[before][place], before),
+                        (way[place] + way[after] - self.hop[place][after], place),
+                    )
         return layout
 
     def improve(self, layout: Layout) -> Layout:
-        """Follow the first better neighbour until there is none or enough plans were tried."""
-        self.tries = 0
+        """Follow the first better neighbour until there is none or the work is done."""
+        self.work = 0
         cost = self.price(layout)
         better = True
-        while better and self.tries < TRIES:
+        while better and self.work < WORK:
             better = False
             for other in self._neighbours(layout, cost):
                 price = self.price(other, cost)
                 if price < cost:
                     layout, cost, better = other, price, True
                     break
-                if self.tries >= TRIES:
+                if self.work >= WORK:
                     break
         return layout
 
@@ -259,10 +273,11 @@ class _Search:
 
     def _with(self, layout: Layout, place: int) -> Iterator[Layout]:
         """A device joins where its hops cost least; then one or two that it makes needless leave."""
-        more, position = self.insert(layout, place)
+        more, before = self.insert(layout, place)
         if more >= BANNED:
             return
-        joined = [*layout[:position], place, *layout[position:]]
+        at = layout.index(before) + 1
+        joined = [*layout[:at], place, *layout[at:]]
         yield joined
         for _ in range(min(2, len(joined) - 2)):
             options = [joined[:at] + joined[at + 1 :] for at in range(1, len(joined)) if joined[at] != place]
