@@ -288,6 +288,24 @@ def test_memory_that_only_just_suffices_is_found_among_many():
     assert len(rings(placement)) == 12
 
 
+def test_layers_that_fit_in_one_order_only_are_found_among_many():
+    # The large layer comes first, so the only device that holds it must come first in the ring.
+    devices = [a_device(f"{number:016x}", 6, profile=a_profile(1.0)) for number in range(9)]
+    devices.append(a_device("e" * 16, 21, profile=a_profile(9.0)))
+    devices.append(a_device("f" * 16, HEAD_MIB + EMBED_MIB))
+    manifest = a_manifest([20 * MIB, *[5 * MIB] * 9])
+    placement = place(manifest, MODEL, devices, "f" * 16, Wish(512))
+    check_pipeline(manifest, placement.pipelines[0], devices, 512)
+    assert rings(placement)[:2] == ("f" * 16, "e" * 16)
+
+
+def test_a_model_of_very_many_uneven_layers_is_planned():
+    manifest = a_manifest([(8 + number % 3) * MIB for number in range(400)])
+    devices = random_swarm(5, 3, 700, 1400)
+    placement = place(manifest, MODEL, devices, devices[0].device, Wish(512))
+    check_pipeline(manifest, placement.pipelines[0], devices, 512)
+
+
 # Words
 
 

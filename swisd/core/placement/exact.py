@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from swisd.core.placement.table import BANNED, Limits, Solution, Table
 
 MOST_EXACT = 8
+MOST_UNEVEN = 256  # layers of different sizes that are still searched exactly: about a second at worst
 # cost bound, workers, minus devices placed, rows placed, ends of their layers, workers left, cost so far
 Node = tuple[int, int, int, tuple[int, ...], tuple[int, ...], int, int]
 # driver, workers left, last device, end of its layers -> least cost so far, with how many workers
@@ -24,6 +25,11 @@ def search_exact(table: Table, rows: list[int], limits: Limits) -> Solution | No
     Ties go to fewer devices, then to a fixed order. Time grows with `2 ** len(rows)`.
     """
     return _Search(table, rows, limits).run()
+
+
+def tractable(table: Table) -> bool:
+    """Whether a few devices can be searched exactly in a bearable time, however many layers there are."""
+    return table.uniform or table.layers <= MOST_UNEVEN
 
 
 class _Search:

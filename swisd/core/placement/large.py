@@ -7,7 +7,7 @@ it best; only if that would be an improvement, dynamic programming finds the bes
 
 from collections.abc import Iterator, Sequence
 
-from swisd.core.placement.exact import MOST_EXACT, search_exact
+from swisd.core.placement.exact import MOST_EXACT, search_exact, tractable
 from swisd.core.placement.pool import DRIVERS, Pool
 from swisd.core.placement.table import BANNED, Limits, Solution, Table
 
@@ -26,7 +26,7 @@ def search_large(table: Table, limits: Limits, quick: bool = False) -> Solution 
         return alone
     pool = Pool(table, limits)
     found = [] if alone is None else [alone]
-    if not quick and limits.fewest == 0:
+    if not quick and limits.fewest == 0 and tractable(table):
         seed = search_exact(table, pool.best(MOST_EXACT), limits)
         found += [] if seed is None else [seed]
     search = _Search(table, limits, pool)
@@ -48,7 +48,7 @@ def search_large(table: Table, limits: Limits, quick: bool = False) -> Solution 
 
 def _polish(table: Table, limits: Limits, pool: Pool, best: Solution) -> Solution:
     """Search exactly among the devices of a plan and a few more, as long as that improves it."""
-    while len(best.order) < MOST_EXACT:
+    while len(best.order) < MOST_EXACT and tractable(table):
         better = search_exact(table, pool.best(MOST_EXACT, best.order), limits)
         if better is None or better.cost_ns >= best.cost_ns:
             break

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from swisd.core.costmodel import DEFAULT_LINK
-from swisd.core.placement.exact import MOST_EXACT, search_exact
+from swisd.core.placement.exact import MOST_EXACT, search_exact, tractable
 from swisd.core.placement.large import search_large
 from swisd.core.placement.table import BANNED, Limits, Solution, Table, nanoseconds
 from swisd.core.types import Objective
@@ -43,8 +43,12 @@ def feasible(table: Table) -> bool:
     )
 
 
+def _few(table: Table) -> bool:
+    return len(table) <= MOST_EXACT and tractable(table)
+
+
 def _search(table: Table, limits: Limits, quick: bool = False) -> Solution | None:
-    if len(table) <= MOST_EXACT:
+    if _few(table):
         return search_exact(table, list(range(len(table))), limits)
     return search_large(table, limits, quick)
 
@@ -60,7 +64,7 @@ def _least(table: Table, thresholds: Sequence[int], limits: Callable[[int], Limi
             low = middle + 1
         else:
             best, high = found, middle
-    if best is None or len(table) <= MOST_EXACT:
+    if best is None or _few(table):
         return best
     return _search(table, limits(thresholds[high]))
 
