@@ -28,6 +28,7 @@ class Host:
         self._epoch = 0
         self._seq = 0
         self._dirty_since: float | None = None
+        self._news = False  # something that a person watches changed since the last digest
         self._said_at = -1e9
         self._providing: str | None = None
         self._provide_note = ""
@@ -53,6 +54,7 @@ class Host:
     def on_beat(self, beat: Beat, now: float) -> None:
         known = self.members.entries.get(beat.device)
         new = known is None or known.beat is None or known.boot != beat.boot
+        self._news = self._news or new or (known and known.beat and known.beat.state) != beat.state
         if self.members.on_beat(beat, now) or new:
             self._touch(now)
         self._epoch = max(self._epoch, beat.epoch)
@@ -104,7 +106,7 @@ class Host:
                 self._touch(now)
         self._follow_loading(now, out)
         self._consider(now, out)
-        if now - self._said_at >= deadlines.DIGEST:
+        if self._news or now - self._said_at >= deadlines.DIGEST:
             self._say(now, out)
 
     def _touch(self, now: float) -> None:
@@ -263,9 +265,13 @@ class Host:
             out.append(Notice("info", f"plan {plan.epoch} is active"))
 
     def _still_measuring(self, model: str, now: float) -> bool:
-        for entry in self.members.present():
+        """Whether a first plan would be made before a newcomer knows its own speed and its links."""
+        present = self.members.present()
+        for entry in present:
             capability = entry.capability
             known = capability is not None and any(item.model == model for item in capability.profiles)
+            if known and capability is not None and len(present) > 1:
+                known = bool(capability.links)
             if (
                 not known
                 and now - entry.joined < deadlines.MEASURING
@@ -280,7 +286,7 @@ class Host:
     # --- the digest --------------------------------------------------------------------------------
 
     def _say(self, now: float, out: Effects) -> None:
-        self._said_at = now
+        self._said_at, self._news = now, False
         self._seq += 1
         entries = sorted(self.members.entries.values(), key=lambda entry: entry.device)
         sha = self.plan.model if self.plan else self._known_model()

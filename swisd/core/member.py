@@ -83,8 +83,13 @@ class Member:
 
     def on_links_timer(self, now: float, out: Effects) -> None:
         """Measure a bounded number of links: the host's and those of the next devices in id order."""
+        digest = self._local.digest
+        busy = [member for member in digest.members if member.state == "measuring"] if digest else []
+        if busy or self._local.state in ("measuring", "fetching", "loading"):
+            out.append(SetTimer("links", now + deadlines.LINKS_SETTLE))  # a busy device answers late
+            return
         me, peers = self._local.device, list(self._linked)
-        host = self._local.digest.host if self._local.digest else ""
+        host = digest.host if digest else ""
         following = [peer for peer in peers if peer > me] + [peer for peer in peers if peer < me]
         chosen = ([host] if host in peers else []) + [peer for peer in following if peer != host]
         if chosen:

@@ -19,7 +19,8 @@ from swisd.forge.tokenizer_blob import to_bytes, tokenizer_table
 Progress = Callable[[str, int, int], None]
 OPSET = {"": 18, "com.microsoft": 1}
 IR_VERSION = 9
-PRODUCER = "swisd"
+# Up to 1.23 a sliding window was one position too wide (microsoft/onnxruntime pull request 25927).
+OLDEST_ONNXRUNTIME, OLDEST_WITH_WINDOWS = (1, 23), (1, 24)
 
 
 def _quiet(stage: str, done: int, total: int) -> None:
@@ -150,7 +151,9 @@ class _Build:
 
     def _config(self, rope: int, common: dict[str, tuple[int, int]]) -> dict[str, Any]:
         shape = self.shape
+        oldest = OLDEST_WITH_WINDOWS if any(shape.window_of_layer) else OLDEST_ONNXRUNTIME
         return {
+            "onnxruntime": list(oldest),
             "ir_version": IR_VERSION,
             "opset": OPSET,
             "common": {kind: list(place) for kind, place in common.items()},

@@ -36,10 +36,16 @@ class Compute:
         self._shards: dict[int, Shard] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._kv_bytes = 0
 
     def load(self, effect: LoadShards, manifest: Manifest) -> None:
         """Replace what is loaded by the stages of a plan, whose blobs must be on disk."""
         self._submit(lambda: self._load(effect, manifest), lambda reason: LoadFailed(effect.epoch, reason))
+
+    @property
+    def kv_bytes(self) -> int:
+        """Memory of the sessions' caches, as of the last step."""
+        return self._kv_bytes
 
     def unload(self) -> None:
         self._submit(self._unload, None)
@@ -86,7 +92,6 @@ class Compute:
             self._loop.call_soon_threadsafe(self._post, event)
 
     def _load(self, effect: LoadShards, manifest: Manifest) -> Event:
-        from swisd.node.memory import resident_bytes
         from swisd.runtime.shard import Shard
 
         self._unload()
@@ -100,7 +105,8 @@ class Compute:
                 threads=self._threads,
                 max_tokens=effect.max_tokens,
             )
-        return ShardsLoaded(effect.epoch, resident_bytes())
+        held = sum(manifest.resident_bytes(stage.start, stage.end) for _, stage in effect.stages)
+        return ShardsLoaded(effect.epoch, held)
 
     def _unload(self) -> None:
         for shard in self._shards.values():
@@ -110,6 +116,7 @@ class Compute:
     def _drop(self, session: str) -> None:
         for shard in self._shards.values():
             shard.drop(session)
+        self._kv_bytes = sum(shard.kv_bytes() for shard in self._shards.values())
 
     def _run(self, effect: RunStep) -> Event:
         shard = self._shards.get(effect.work.stage)
@@ -119,6 +126,8 @@ class Compute:
         result = shard.run(effect.activation.slots, _rows(effect.activation, shard))
         token, scores = self._answer(effect, result) if shard.has_head else (None, None)
         spent = (time.perf_counter() - began) * 1000.0
+        if effect.activation.slots[0].position % 64 == 0:
+            self._kv_bytes = sum(item.kv_bytes() for item in self._shards.values())
         return StepDone(effect.work, len(result), None if shard.has_head else result, spent, token, scores)
 
     def _answer(self, effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:

@@ -53,7 +53,7 @@ from swisd.node.compute import Compute
 from swisd.node.courier import Courier
 from swisd.node.home import Home
 from swisd.node.importing import import_model
-from swisd.node.memory import available_bytes, offer, resident_bytes
+from swisd.node.memory import available_bytes, offer
 from swisd.node.outgoing import Outgoing, activation_of
 from swisd.node.supply import Supply
 from swisd.transport.api import LaneDown, Lanes
@@ -62,7 +62,7 @@ from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
 OFFER_EVERY = 5.0  # seconds between looks at the memory
-PING_BYTES, PING_COUNT = 256 << 10, 3
+PING_BYTES, PING_COUNT = 128 << 10, 8
 
 Observed = Notice | Digest | Plan | BusChanged
 LED = (Kind.BEAT, Kind.CAP, Kind.GONE, Kind.CALL)
@@ -315,7 +315,9 @@ class Node:
                 for stage in pipeline.stages
                 if stage.device == local.device
             )
-        self.post(OfferChanged(offer(self._asked_memory, held), available_bytes(), resident_bytes()))
+        self.post(
+            OfferChanged(offer(self._asked_memory, held), available_bytes(), held + self._compute.kv_bytes)
+        )
         self._timers["memory"] = self._loop.call_later(OFFER_EVERY, self._watch_memory)
 
     def _set_timer(self, effect: SetTimer) -> None:

@@ -212,7 +212,22 @@ class _Binding:
         return self.out[:wanted].copy() if self._has_head else self.out.copy()
 
 
+def _check_version(manifest: Manifest) -> None:
+    oldest = manifest.config.get("onnxruntime", [0])
+    try:
+        too_old = [int(part) for part in ort.__version__.split(".")[:2]] < list(oldest)
+    except (ValueError, TypeError):
+        return  # a development version, or a manifest that says nothing sensible
+    if too_old:
+        wanted = ".".join(map(str, oldest))
+        raise ModelError(
+            f"{manifest.model_id} needs ONNX Runtime {wanted} or newer, this device has {ort.__version__}: "
+            "upgrade onnxruntime"
+        )
+
+
 def _open_session(manifest: Manifest, start: int, end: int, blobs: Path, threads: int) -> Any:
+    _check_version(manifest)
     for index in [manifest.graph, *manifest.blob_indices(start, end)]:
         blob = manifest.blobs[index]
         path = blobs / blob.sha256
