@@ -15,13 +15,17 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
+from swisd.bus.connect_packet import Connect
+
 LISTENER = "default"
 MAX_PACKET_BYTES = 66 << 20
 """The largest packet a client may send: a shard frame and its envelope."""
 MAX_BACKLOG_BYTES = 16 << 20
 """Bytes that may wait for a slow client before its next message; beyond, it is disconnected."""
-MAX_QUEUE = 2000
-"""Messages that may wait in the broker before it stops reading from those who publish."""
+MAX_QUEUE = 1000
+MAX_QUEUE_BYTES = 16 << 20
+"""Messages, and about as many bytes, of one client that may wait in the broker before it stops reading from
+that client: amqtt itself would take in all it sends."""
 _PIECE = 256 << 10
 
 
@@ -54,10 +58,10 @@ class SwarmBroker(Broker):  # type: ignore[misc]
             )
         )
 
-    async def queue_room(self) -> None:
-        """Wait while more messages are queued than the broker should hold."""
-        while self._broadcast_queue.qsize() > MAX_QUEUE:  # noqa: ASYNC110 (a Queue tells nobody that it shrank)
-            await asyncio.sleep(0.002)
+    def backlog(self, client_id: str) -> int:
+        """Messages of a client that are read and not yet passed on."""
+        session, _ = self._sessions.get(client_id, (None, None))
+        return session.delivered_message_queue.qsize() if session is not None else 0
 
     async def _broadcast_message(
         self, session: Any, topic: str | None, data: bytes | None, force_qos: int | None = None
@@ -91,9 +95,12 @@ class Reader(ReaderAdapter):  # type: ignore[misc]
     """
 
     def __init__(
-        self, reader: asyncio.StreamReader, first: bytes, idle_s: float, broker: SwarmBroker
+        self, reader: asyncio.StreamReader, connect: Connect, idle_s: float, broker: SwarmBroker
     ) -> None:
-        self._reader, self._first, self._idle_s, self._broker = reader, first, idle_s, broker
+        self._reader, self._idle_s, self._broker = reader, idle_s, broker
+        self._first, self._client_id = connect.without_keepalive, connect.client_id
+        self._handed = 0  # bytes since nothing waited
+        self._turns = 0
         self._ended = False
 
     async def read(self, n: int = -1) -> bytes:
@@ -113,9 +120,23 @@ class Reader(ReaderAdapter):  # type: ignore[misc]
         except (OSError, asyncio.IncompleteReadError):
             self._ended = True
             return b""
-        if n == 1:  # the start of a packet (or a digit of its length): the place to make a publisher wait
-            await self._broker.queue_room()
+        if n == 1:  # the start of a packet, or a digit of its length
+            await self._room()
+        self._handed += n
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _room(self) -> None:
+        """Make a client that publishes faster than the broker works wait."""
+        self._turns = (self._turns + 1) % 32
+        if self._turns == 0:
+            await asyncio.sleep(
+                0
+            )  # else all that is buffered is read before a message of it counts as waiting
+        while waiting := self._broker.backlog(self._client_id):
+            if waiting <= MAX_QUEUE and self._handed <= MAX_QUEUE_BYTES:
+                return
+            await asyncio.sleep(0.002)  # a Queue tells nobody that it shrank
+        self._handed = 0
 
     def feed_eof(self) -> None:
         self._ended = True

@@ -99,7 +99,7 @@ class EmbeddedBroker:
         idle_s = 2.0 * (connect.keepalive_s or UNSET_KEEPALIVE_S)
         try:
             await broker.external_connected(
-                Reader(reader, connect.without_keepalive, idle_s, broker),
+                Reader(reader, connect, idle_s, broker),
                 Writer(writer, hello.device, number, self.refused),
                 LISTENER,
             )

@@ -156,11 +156,11 @@ async def test_a_publisher_in_a_hurry_waits_for_the_broker(
     for number in range(3000):
         writer.write(packet + struct.pack("!I", number))
         if number % 100 == 0:
-            await writer.drain()
-            largest = max(largest, embedded.broker._broker._broadcast_queue.qsize())  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+            largest = max(largest, embedded.broker._broker.backlog(ME))  # type: ignore[union-attr]
     await b.until(lambda: len(b.got) == 3000)
     assert [struct.unpack("!I", payload)[0] for _, payload in b.got] == list(range(3000))
-    assert largest < 200
+    assert 0 < largest < 100
     writer.close()
 
 
@@ -176,8 +176,7 @@ async def test_a_payload_is_not_formatted_into_log_lines(embedded: Embedded, mon
     await b.hears("x")
     a.says("x", bytes(5000))
     await b.until(lambda: b.got)
-    assert described == [] or set(described) == {5000}  # amqtt asked us, not `bytes`
-    assert repr(amqtt_broker.QuietBytes(b"abc")) != repr(b"abc")
+    assert set(described) == {5000}  # once amqtt no longer formats payloads, the class can go
 
 
 async def test_a_bus_says_in_words_why_it_is_refused(embedded: Embedded):
