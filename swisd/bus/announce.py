@@ -84,17 +84,19 @@ class Announcer:
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is None:
             return
-        with suppress(OSError):
+        from zeroconf import Error
+
+        with suppress(OSError, Error):
             async with asyncio.timeout(timeout):
                 await zeroconf.async_unregister_all_services()
-        with suppress(OSError):
+        with suppress(OSError, Error):
             async with asyncio.timeout(timeout):
                 await zeroconf.async_close()
 
 
 async def listen(interfaces: list[Interface], heard: Callable[[Announced], None]) -> None:
     """Tell of every announcement heard, until cancelled. Raises `OSError` where multicast cannot be used."""
-    from zeroconf import ServiceStateChange
+    from zeroconf import Error, ServiceStateChange
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
     zeroconf = _open(interfaces)
@@ -123,7 +125,7 @@ async def listen(interfaces: list[Interface], heard: Callable[[Announced], None]
     finally:
         for task in tasks:
             task.cancel()
-        with suppress(OSError):
+        with suppress(OSError, Error):
             async with asyncio.timeout(1.0):
                 await browser.async_cancel()
                 await zeroconf.async_close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import struct
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.enums import MQTTErrorCode
 
+from swisd.bus import mqtt
 from swisd.bus.endpoint import OutsideBroker, parse_broker_url
+from swisd.bus.link import Link
 from swisd.bus.mqtt import MqttBus
 from swisd.core.errors import BadInput
 
@@ -156,6 +160,44 @@ async def test_a_broker_that_sends_garbage_cannot_stop_the_client(garbage: bytes
     assert (False in [state for state, _ in client.states]) and client.bus.connected
     await client.bus.close()
     server.close()
+
+
+async def test_an_error_inside_paho_does_not_end_its_thread(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+):
+    client = peer(parse_broker_url(mosquitto.url()))
+    await client.bus.start()
+    await client.online()
+    read = Link._packet_handle
+
+    def broken(self: Link) -> MQTTErrorCode:
+        monkeypatch.setattr(Link, "_packet_handle", read)
+        raise struct.error("unpack requires a buffer of 2 bytes")
+
+    monkeypatch.setattr(Link, "_packet_handle", broken)
+    client.bus.subscribe("x", 0)  # its answer is read by the broken method
+    await client.until(lambda: client.states[-1][0] and len(client.states) == 3)
+    assert client.states[1] == (False, "what the broker sent could not be read (error)")
+    await client.hears("y")
+    client.says("y", b"works")
+    await client.until(lambda: client.got)
+    await client.bus.close()
+
+
+async def test_a_full_inbox_makes_the_network_thread_wait(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mqtt, "MAX_INBOX_BYTES", 10)
+    client = peer(parse_broker_url(mosquitto.url()))
+    await client.bus.start()
+    await client.online()
+    await client.hears("x")
+    for number in range(200):
+        client.says("x", f"{number:08d}".encode())
+    await client.until(lambda: len(client.got) == 200)
+    assert [int(payload) for _, payload in client.got] == list(range(200))
+    assert not client.bus.drops
+    await client.bus.close()
 
 
 async def test_an_outside_broker_does_not_move(mosquitto: Mosquitto):
