@@ -18,6 +18,7 @@ ARCHITECTURES = ("llama", "qwen2", "gemma3")
 GEMMA3_PERIOD = 6  # every sixth layer of Gemma 3 attends globally
 GEMMA3_LOCAL_BASE = 10000.0
 ROPE_FINE = 256
+MAX_CONTEXT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def read_shape(file: GgufFile) -> Shape:
     heads = keys.whole("attention.head_count", 1 << 10)
     kv_heads = keys.whole("attention.head_count_kv", 1 << 10, heads)
     head_size = keys.whole("attention.key_length", 1 << 10, hidden // heads)
-    context = keys.whole("context_length", 1 << 24)
+    context = min(keys.whole("context_length", 1 << 32), MAX_CONTEXT)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise ModelError(f"{file.path.name} lacks the tensor token_embd.weight")
@@ -175,7 +176,7 @@ def _check_heads(keys: _Keys, heads: int, kv_heads: int, head_size: int) -> None
             raise ModelError(
                 f"{name}: {keys.architecture}.{key} differs from the head size {head_size}: not run"
             )
-    if keys.has("expert_count"):
+    if keys.file.metadata.get(f"{keys.architecture}.expert_count"):
         raise ModelError(f"{name} is a mixture of experts, which cannot be run yet")
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
         if keys.has(key):

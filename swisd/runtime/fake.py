@@ -25,11 +25,14 @@ I64 = NDArray[np.int64]
 
 def _contents(layers: int, vocab: int) -> list[bytes]:
     """Bytes of the fake blobs: graph, tokenizer, then one per unit; the head shares the embedding's."""
-    letters = [chr(c) for c in (*range(97, 123), *range(65, 91), *range(48, 58))]
-    tokens = (["<|end|>", *letters, "Ġ"] + [f"<|{number}|>" for number in range(vocab)])[:vocab]
+    letters = [chr(c) for c in (*range(97, 123), *range(65, 91))]
+    # Ġ and Ċ are the space and the new line of byte-level vocabularies; one merge makes "th".
+    tokens = (["<|end|>", *letters, *"ĠĊ.,?!':-0", "th"] + [f"<|{number}|>" for number in range(vocab)])[
+        :vocab
+    ]
     kinds = [3 if token.startswith("<|") else 1 for token in tokens]
     tokenizer = {
-        "model": "gpt2", "pre": "smollm", "tokens": tokens, "token_type": kinds, "merges": [],
+        "model": "gpt2", "pre": "smollm", "tokens": tokens, "token_type": kinds, "merges": ["t h"],
         "bos_id": None, "eos_id": EOS_ID, "unk_id": None, "pad_id": None,
         "add_bos": False, "add_eos": False, "add_space_prefix": False, "chat_template": None,
     }  # fmt: skip

@@ -45,8 +45,6 @@ def compose(manifest: Manifest, start: int, end: int, graph: bytes) -> bytes:
     `total_sequence_length`, `cos*`, `sin*` and the KV buffers `k{i}`, `v{i}`; with the head also `rows`. Its
     output is `h{end}` or `logits`, besides `k{i}_out`, `v{i}_out`.
     """
-    if not 0 <= start < end <= manifest.n_units:
-        raise ModelError(f"units {start} to {end} do not exist: {manifest.model_id} has {manifest.n_units}")
     config = manifest.config
     pieces = []
     try:

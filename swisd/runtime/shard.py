@@ -37,6 +37,10 @@ class Shard:
     def __init__(
         self, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, max_tokens: int
     ) -> None:
+        if not 0 <= start < end <= manifest.n_units:
+            raise ModelError(
+                f"units {start} to {end} do not exist: {manifest.model_id} has {manifest.n_units}"
+            )
         self.manifest, self.start, self.end = manifest, start, end
         self.max_tokens = min(max_tokens, manifest.context)
         self.units = range(start, end)
