@@ -63,8 +63,8 @@ def up(
     from swisd.cli.up import UpOptions, run_up
 
     options = UpOptions(
-        name, join, memory, headless, model, objective.value if objective else "", context, threads, port, address,
-        broker,
+        name, join, memory, headless, model, objective.value if objective else "", context, threads, port,
+        address, broker,
     )  # fmt: skip
     run_up(home, options)
 

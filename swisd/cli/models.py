@@ -53,7 +53,7 @@ def run_pull(home: Path | None, model_id: str) -> None:
     if find_card(model_id) is None:
         known = ", ".join(card.id for card in find_cards())
         raise ModelError(
-            f"no model card is named {model_id!r}; there are: {known}. A file is added with `swisd models add`"
+            f"no model card is named {model_id!r}; there are: {known}. `swisd models add` takes a file"
         )
     _import(Home(home), model_id, "")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,7 +54,7 @@ class AsyncClient:
 
     async def stream(
         self, prompt: str, options: Options | None = None, *, alone: bool = True
-    ) -> AsyncIterator[Status | Piece | Answer]:
+    ) -> AsyncGenerator[Status | Piece | Answer, None]:
         """Pieces of the answer as they come; the last item is the whole `Answer`."""
         from swisd.client.asking import stream
         from swisd.client.reach import reach
@@ -112,7 +112,7 @@ class Client:
 
     def stream(
         self, prompt: str, options: Options | None = None, *, alone: bool = True
-    ) -> Iterator[Status | Piece | Answer]:
+    ) -> Generator[Status | Piece | Answer, None, None]:
         """Pieces of the answer as they come; the last item is the whole `Answer`. Closing it cancels."""
         with _LoopThread() as loop:
             items = self._async.stream(prompt, options, alone=alone)
@@ -123,7 +123,7 @@ class Client:
                     except StopAsyncIteration:
                         return
             finally:
-                loop.wait(items.aclose())  # type: ignore[attr-defined]
+                loop.wait(items.aclose())
 
     def evaluate(
         self, text: str, *, model_id: str = "", top: int = 20, patience: float = 60.0, alone: bool = True
@@ -154,7 +154,8 @@ class _LoopThread:
 
     def wait(self, work: Coroutine[Any, Any, T] | Any) -> T:
         async def run() -> T:
-            return await work  # type: ignore[no-any-return]
+            made: T = await work
+            return made
 
         future: Future[T] = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:

@@ -26,7 +26,7 @@ async def import_model(source: str, home: Path, progress: Progress, *, model_id:
 
     Raises `ModelError` with the importer's own words.
     """
-    command = [sys.executable, "-m", "swisd.forge", "--home", str(home), source]
+    command = [sys.executable, "-m", "swisd.node.provide", "--home", str(home), source]
     if model_id:
         command += ["--id", model_id]
     process = await asyncio.create_subprocess_exec(

@@ -4,6 +4,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from swisd.core.asker import Answered, Asker, Ended, Listen, Request, Waiting
 from swisd.core.config import DeviceConfig
@@ -233,7 +234,7 @@ class World:
                     for topic, (sender, body) in list(self._retained.items()):
                         if topic.kind is Kind.CAP:
                             message = decode_message(topic.kind, body)
-                            self._later(0, lambda s=sender, m=message: self._feed(ident, Received(s, m)))
+                            self._later(0, partial(self._feed, ident, Received(sender, message)))
 
     def _run_step(self, ident: str, device: Device, effect: RunStep) -> None:
         stage = device.stages.get(effect.work.stage)
@@ -284,14 +285,10 @@ class World:
         message = decode_message(topic.kind, body)
         for ident, device in self.devices.items():
             if self._subscribed(ident, device, topic):
-                self._in_order(
-                    sender, ident, BUS_S, lambda to=ident: self._feed(to, Received(sender, message))
-                )
+                self._in_order(sender, ident, BUS_S, partial(self._feed, ident, Received(sender, message)))
         for key, stream in self.streams.items():
             if topic.kind in (Kind.PLAN, Kind.SWARM) or topic.ident in stream.listening:
-                self._in_order(
-                    sender, key, BUS_S, lambda to=key: self._to_asker(to, Received(sender, message))
-                )
+                self._in_order(sender, key, BUS_S, partial(self._to_asker, key, Received(sender, message)))
 
     def _subscribed(self, ident: str, device: Device, topic: Topic) -> bool:
         match topic.kind:

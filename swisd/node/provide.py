@@ -1,10 +1,17 @@
-"""From a model card's id or a file's path to a model that a home can serve."""
+"""From a model card's id or a file's path to a model that a home can serve.
 
+`python -m swisd.node.provide` does it and tells progress as JSON lines on standard output. It is a process
+of its own so that the memory it takes is given back, and so that a device that serves never stalls.
+"""
+
+import argparse
+import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from swisd.core.errors import BadInput
+from swisd.core.errors import BadInput, SwisdError
 from swisd.forge.cards import find_card
 from swisd.forge.importer import import_model
 from swisd.forge.pull import fetch_card_model
@@ -32,7 +39,7 @@ def provide(source: str, home: Path, progress: Progress, *, model_id: str = "") 
     path = Path(source).expanduser()
     if not path.is_file():
         raise BadInput(
-            f"{source!r} is neither a model this swisd knows (see `swisd models list`) nor a file on this device"
+            f"{source!r} is neither a model that swisd knows (`swisd models list`) nor a file on this device"
         )
     chosen = model_id or id_from_name(path.name)
     _, sha = import_model(path, store.root, model_id=chosen, licence=None, progress=progress)
@@ -44,3 +51,33 @@ def id_from_name(name: str) -> str:
     """A model id from a file name: lower case, and dashes for what an id may not have."""
     stem = re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE).lower()
     return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:100] or "model"
+
+
+def main() -> int:
+    """Import the card or file named on the command line; 0 on success."""
+    parser = argparse.ArgumentParser(prog="python -m swisd.node.provide")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--id", default="")
+    parser.add_argument("source", help="a model card's id, or the path of a GGUF file")
+    args = parser.parse_args()
+    try:
+        _say(model_id=provide(args.source, args.home, _progress, model_id=args.id))
+    except SwisdError as error:
+        _say(error=str(error))
+        return error.exit_code
+    except (OSError, MemoryError) as error:
+        _say(error=f"importing failed: {error or type(error).__name__}")
+        return 1
+    return 0
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    _say(what=what, done=done, total=total)
+
+
+def _say(**word: object) -> None:
+    print(json.dumps(word), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
