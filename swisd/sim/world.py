@@ -3,11 +3,11 @@
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from swisd.core.asker import Answered, Asker, Ended, Listen, Request, Waiting
-from swisd.core.config import DeviceConfig
+from swisd.core.config import Claims, DeviceConfig
 from swisd.core.effects import (
     CancelTimer,
     DropSession,
@@ -27,6 +27,7 @@ from swisd.core.effects import (
 from swisd.core.events import (
     BusChanged,
     FrameArrived,
+    FrameLost,
     HoldingsChanged,
     LinksMeasured,
     LoadFailed,
@@ -72,6 +73,8 @@ class Device:
     alive: bool = True
     busy_until: float = 0.0
     leading: bool = False
+    frozen: list[object] | None = None  # events that wait, while its process is stopped
+    online: bool = True
     timers: dict[str, int] = field(default_factory=dict)
 
 
@@ -88,7 +91,11 @@ class Stream:
 
 
 class World:
-    """A swarm in virtual time. `log` holds lines of a transcript if `record` is on."""
+    """A swarm in virtual time. `log` holds the lines of a transcript.
+
+    `check` is called after every event, `on_effect` with each effect of a device before it is carried out;
+    `loses` says of a message or frame (sender, receiver, what) whether the network loses it.
+    """
 
     def __init__(self, seed: int = 0, manifest: Manifest | None = None, *, jitter: float = 0.2) -> None:
         self.random = random.Random(seed)
@@ -97,6 +104,9 @@ class World:
         self.devices: dict[str, Device] = {}
         self.streams: dict[str, Stream] = {}
         self.log: list[str] = []
+        self.check: Callable[[], None] | None = None
+        self.on_effect: Callable[[str, object], None] | None = None
+        self.loses: Callable[[str, str, object], bool] | None = None
         self._jitter = jitter
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
@@ -106,14 +116,23 @@ class World:
     # --- building ----------------------------------------------------------------------------------
 
     def add(
-        self, name: str, *, memory_bytes: int = 1 << 30, speed: Speed | None = None, holds: bool = False
+        self,
+        name: str,
+        *,
+        memory_bytes: int = 1 << 30,
+        speed: Speed | None = None,
+        holds: bool = False,
+        claims: Claims | None = None,
     ) -> str:
-        """Start a device; the first one runs the broker and is host. Returns its id."""
+        """Start a device; the first one runs the broker and is host unless `claims` says otherwise.
+
+        Returns its id.
+        """
         number = len(self.devices) + 1
         ident = f"{number:016x}"
         config = DeviceConfig(
             device=ident, boot=number, name=name, port=7000 + number, addresses=("10.0.0." + str(number),),
-            memory_bytes=memory_bytes, rank=number, claims="at once" if number == 1 else "never",
+            memory_bytes=memory_bytes, rank=number, claims=claims or ("at once" if number == 1 else "never"),
             broker=True, forge=True, model_id=MODEL_ID,
         )  # fmt: skip
         device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
@@ -149,14 +168,49 @@ class World:
         self.devices[ident].alive = False
         self._say(f"{self._name(ident)} killed")
 
+    def restart(self, ident: str) -> None:
+        """The process begins anew, under the same id and with nothing in memory."""
+        old = self.devices[ident]
+        old.timers.clear()
+        old.stages.clear()
+        config = replace(old.machine.local.config, boot=old.machine.local.config.boot + 1000)
+        self.devices[ident] = Device(NodeMachine(config), old.speed, ToyShard(self.manifest))
+        self._say(f"{config.name} restarts")
+        self._feed(ident, Started())
+        self._feed(ident, HoldingsChanged(old.machine.local.capability.holds))
+        self._later(0.05, lambda: self._connect(ident))
+
+    def freeze(self, ident: str) -> None:
+        """Stop the process; what happens to it waits."""
+        self.devices[ident].frozen = []
+        self._say(f"{self._name(ident)} frozen")
+
+    def thaw(self, ident: str) -> None:
+        """The process goes on."""
+        device = self.devices[ident]
+        events, device.frozen = device.frozen or [], None
+        self._say(f"{self._name(ident)} thawed")
+        for event in events:
+            self._feed(ident, event)
+
+    def cut_off(self, ident: str) -> None:
+        """The device loses the bus and its lanes."""
+        self.devices[ident].online = False
+        self._say(f"{self._name(ident)} cut off")
+        self._feed(ident, BusChanged(False, "no route"))
+
+    def reconnect(self, ident: str) -> None:
+        """The device reaches the bus and its peers again."""
+        self.devices[ident].online = True
+        self._connect(ident)
+
     # --- time --------------------------------------------------------------------------------------
 
     def run(self, seconds: float) -> None:
         """Let virtual time pass."""
         end = self.now + seconds
         while self._queue and self._queue[0][0] <= end:
-            self.now, _, action = heapq.heappop(self._queue)
-            action()
+            self._next()
         self.now = end
 
     def run_until(self, condition: Callable[[], bool], within: float) -> bool:
@@ -166,9 +220,14 @@ class World:
             if not self._queue or self._queue[0][0] > end:
                 self.now = end
                 return condition()
-            self.now, _, action = heapq.heappop(self._queue)
-            action()
+            self._next()
         return True
+
+    def _next(self) -> None:
+        self.now, _, action = heapq.heappop(self._queue)
+        action()
+        if self.check is not None:
+            self.check()
 
     def _later(self, delay: float, action: Callable[[], None]) -> None:
         self._order += 1
@@ -180,6 +239,8 @@ class World:
     # --- devices -----------------------------------------------------------------------------------
 
     def _connect(self, ident: str) -> None:
+        if not self.devices[ident].online:
+            return
         self._feed(ident, BusChanged(True))
         for topic, (sender, body) in sorted(self._retained.items(), key=lambda item: item[0].kind.value):
             if topic.kind in (Kind.PLAN, Kind.SWARM):
@@ -189,16 +250,25 @@ class World:
         device = self.devices[ident]
         if not device.alive:
             return
+        if device.frozen is not None:
+            device.frozen.append(event)
+            return
         for effect in device.machine.handle(event, self.now):  # type: ignore[arg-type]
+            if self.on_effect is not None:
+                self.on_effect(ident, effect)
             self._do(ident, device, effect)
 
     def _do(self, ident: str, device: Device, effect: object) -> None:
         match effect:
             case Publish():
                 self._publish(ident, effect)
+            case SendFrame() if not self._reaches(ident, effect.device):
+                lost = FrameLost(effect.device, effect.activation, "no lane works")
+                self._later(self._delay(LANE_S), lambda: self._feed(ident, lost))
             case SendFrame():
                 arrived = FrameArrived(ident, effect.activation)
-                self._in_order(ident, effect.device, LANE_S, lambda: self._feed(effect.device, arrived))
+                if self.loses is None or not self.loses(ident, effect.device, arrived):
+                    self._in_order(ident, effect.device, LANE_S, lambda: self._feed(effect.device, arrived))
             case SetTimer():
                 self._set_timer(device.timers, effect, lambda event: self._feed(ident, event))
             case CancelTimer():
@@ -251,9 +321,13 @@ class World:
         def done() -> None:
             if effect.work.stage not in device.stages:
                 return
-            rows, payload, token, scores = device.shard.run(
-                stage, effect.activation, effect.sample, effect.score
-            )
+            try:
+                rows, payload, token, scores = device.shard.run(
+                    stage, effect.activation, effect.sample, effect.score
+                )
+            except ValueError as error:
+                self._feed(ident, StepFailed(effect.work, str(error)))
+                return
             self._feed(ident, StepDone(effect.work, rows, payload, ms, token, scores))
 
         self._later(device.busy_until - self.now, done)
@@ -279,18 +353,30 @@ class World:
     # --- the bus -----------------------------------------------------------------------------------
 
     def _publish(self, sender: str, effect: Publish) -> None:
+        if sender in self.devices and not self.devices[sender].online:
+            return
         topic, body = topic_of(effect.message, effect.to), encode_message(effect.message)
         if topic.kind.delivery.retain:
             self._retained[topic] = (sender, body)
         message = decode_message(topic.kind, body)
         for ident, device in self.devices.items():
-            if self._subscribed(ident, device, topic):
+            if self._subscribed(ident, device, topic) and self._carries(sender, ident, message):
                 self._in_order(sender, ident, BUS_S, partial(self._feed, ident, Received(sender, message)))
         for key, stream in self.streams.items():
-            if topic.kind in (Kind.PLAN, Kind.SWARM) or topic.ident in stream.listening:
+            listens = topic.kind in (Kind.PLAN, Kind.SWARM) or topic.ident in stream.listening
+            if listens and self._carries(sender, key, message):
                 self._in_order(sender, key, BUS_S, partial(self._to_asker, key, Received(sender, message)))
 
+    def _carries(self, sender: str, to: str, message: object) -> bool:
+        return self.loses is None or not self.loses(sender, to, message)
+
+    def _reaches(self, ident: str, peer: str) -> bool:
+        devices = (self.devices[ident], self.devices[peer])
+        return all(device.alive and device.online for device in devices)
+
     def _subscribed(self, ident: str, device: Device, topic: Topic) -> bool:
+        if not device.online:
+            return False
         match topic.kind:
             case Kind.PLAN | Kind.SWARM:
                 return True
