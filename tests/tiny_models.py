@@ -11,7 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-VOCAB, HIDDEN, FFN, HEADS, KV_HEADS = 96, 256, 512, 4, 2
+VOCAB, HIDDEN, FFN, HEADS, KV_HEADS = 96, 256, 256, 4, 2
 WINDOW = 8
 BLOCKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 

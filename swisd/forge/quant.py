@@ -240,6 +240,14 @@ def stack(parts: list[Linear]) -> Linear:
     )
 
 
+def reorder(layer: Linear, rows: NDArray[np.intp]) -> Linear:
+    """The same layer with its outputs in another order."""
+    if isinstance(layer, Dense):
+        return Dense(layer.weight[rows])
+    offsets = None if layer.offsets is None else layer.offsets[rows]
+    return NBits(layer.bits, layer.block, layer.packed[rows], layer.scales[rows], offsets)
+
+
 def stackable(parts: list[Linear]) -> bool:
     """True if `stack` can join them without changing a value."""
 
