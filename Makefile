@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := $(wildcard swisd/bench.py swisd/bench/__main__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help env check format test demo bench clean
+.PHONY: help env check format test demo clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	$(if $(BENCH),@echo '  make bench    speed on this machine, beside llama.cpp')
 
 env: $(STAMP) ## make .venv with swisd and its development tools
 
@@ -34,9 +36,9 @@ test: $(STAMP) ## all tests; those that need what this machine lacks are skipped
 demo: $(STAMP) ## three devices on this machine run one model, then stop
 	$(BIN)/python examples/demo.py
 
-# Only where the benchmark exists.
-ifneq ($(wildcard swisd/bench/__main__.py swisd/bench.py),)
-bench: $(STAMP) ## speed on this machine beside llama.cpp
+ifneq ($(BENCH),)
+.PHONY: bench
+bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m swisd.bench
 endif

@@ -19,7 +19,8 @@ def test_it_names_every_setting_in_its_order() -> None:
     written = tomllib.loads(EXAMPLE.read_text())
     settings = Settings()
     known = {
-        table.name: [item.name for item in fields(getattr(settings, table.name))] for table in fields(settings)
+        table.name: [item.name for item in fields(getattr(settings, table.name))]
+        for table in fields(settings)
     }
     assert {table: list(values) for table, values in written.items()} == known
 
