@@ -1,4 +1,4 @@
-"""Real devices as processes: started on loopback or in namespaces, waited for by what they print, ended by id."""
+"""Real devices as processes: on loopback or in namespaces, waited for by what they print, ended by id."""
 
 import json
 import os
@@ -147,8 +147,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run a command to its end; fails with its words if it fails and `check` is on."""
     done = subprocess.run(
-        [*prefix, *swisd(), *arguments], capture_output=True, text=True, timeout=within, env=environment(),
-        input=stdin, stdin=subprocess.DEVNULL if stdin is None else None,
+        [*prefix, *swisd(), *arguments], check=False, capture_output=True, text=True, timeout=within,
+        env=environment(), input=stdin, stdin=subprocess.DEVNULL if stdin is None else None,
     )  # fmt: skip
     if check and done.returncode != 0:
         raise AssertionError(f"swisd {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
