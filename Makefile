@@ -10,7 +10,7 @@ BENCH := $(wildcard swisd/bench.py swisd/bench/__main__.py)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	$(if $(BENCH),@echo '  make bench    speed on this machine, beside llama.cpp')
+	$(if $(BENCH),@echo '  make bench    speed on this machine beside llama.cpp')
 
 env: $(STAMP) ## make .venv with swisd and its development tools
 

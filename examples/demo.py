@@ -24,8 +24,8 @@ from swisd.client import SwisdError
 MODEL = "smollm2-135m-instruct-q4_1"
 MEMORY = "64MiB"
 NAMES = ("laptop-a", "laptop-b", "laptop-c")
-PROMPT = "Why is the sky blue?"
-OPTIONS = ("--seed", "7", "--temperature", "0.2", "--max-tokens", "100")
+PROMPT = "Explain in three sentences how rain forms."
+OPTIONS = ("--seed", "2", "--temperature", "0.3", "--max-tokens", "100")
 ROOT = Path(__file__).resolve().parent.parent / "build" / "demo"
 
 PULL_S, START_S, PLAN_S, ANSWER_S, STOP_S = 1800.0, 30.0, 240.0, 180.0, 15.0
