@@ -115,7 +115,8 @@ def _value(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
         return _union(get_args(hint), raw, where, bounds)
     if origin is Literal:
         if not any(type(raw) is type(choice) and raw == choice for choice in get_args(hint)):
-            raise Malformed(f"{where}: {str(raw)[:40]!r} is not one of {get_args(hint)}")
+            shown = repr(raw[:40]) if isinstance(raw, str) else "this"  # repr of nested lists has a limit
+            raise Malformed(f"{where}: {shown} is not one of {get_args(hint)}")
         return raw
     if origin is tuple:
         return _sequence(get_args(hint), raw, where, bounds)
@@ -154,8 +155,8 @@ def _mapping(args: tuple[Any, ...], raw: Any, where: str, bounds: tuple[Any, ...
     if not isinstance(raw, dict) or len(raw) > most:
         raise Malformed(f"{where}: not a table of at most {most} entries")
     longest = _bound(bounds, Text, DEFAULT_TEXT).longest
-    if any(len(key) > longest for key in raw):
-        raise Malformed(f"{where}: a key is longer than {longest} characters")
+    if any(len(key) > longest or not _is_text(key) for key in raw):
+        raise Malformed(f"{where}: a key is not a text of at most {longest} characters")
     return {key: _value(args[1], item, f"{where}[{key[:20]}]", ()) for key, item in raw.items()}
 
 
@@ -168,7 +169,7 @@ def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
         return raw
     if hint is str:
         longest = _bound(bounds, Text, DEFAULT_TEXT).longest
-        if not isinstance(raw, str) or len(raw) > longest:
+        if not isinstance(raw, str) or len(raw) > longest or not _is_text(raw):
             raise Malformed(f"{where}: not a text of at most {longest} characters")
         return raw
     if hint in (int, float):
@@ -180,6 +181,11 @@ def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
             raise Malformed(f"{where}: {str(raw)[:40]} is outside {span.low} to {span.high}")
         return hint(raw)
     raise TypeError(f"{where}: {hint} is not supported")
+
+
+def _is_text(raw: str) -> bool:
+    """JSON can write half of a surrogate pair, which no message could pass on."""
+    return raw.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in raw)
 
 
 def _bound(bounds: tuple[Any, ...], kind: type[T], default: T) -> T:

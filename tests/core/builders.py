@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+from swisd.core.config import DeviceConfig
+from swisd.core.effects import Effect, Publish
+from swisd.core.messages import Ask, Beat, Message
 from swisd.core.model import Blob, Manifest, Unit
-from swisd.core.types import Capability, PeerLink, Pipeline, Profile, Stage
+from swisd.core.types import Capability, Member, PeerLink, Pipeline, Plan, Prediction, Profile, Stage
 
 MODEL = "ab" * 32
 MIB = 1 << 20
@@ -103,3 +106,48 @@ def check_pipeline(manifest: Manifest, pipeline: Pipeline, devices: list[Capabil
     offers = {device.device: device.memory_bytes for device in devices}
     for device, need in memory_used(manifest, pipeline, context).items():
         assert need <= offers[device]
+
+
+def an_id(number: int) -> str:
+    """A device's id."""
+    return f"{number:016x}"
+
+
+def a_config(number: int = 1, **changes: object) -> DeviceConfig:
+    values: dict[str, object] = {
+        "device": an_id(number), "boot": 1000 + number, "name": f"d{number}", "port": 7000,
+        "memory_bytes": 1 << 30, "broker": True, "rank": number, "model_id": "tiny",
+    }  # fmt: skip
+    return DeviceConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def a_plan(*cuts: tuple[int, int, int], epoch: int = 1, host: int = 1, **changes: object) -> Plan:
+    """A plan of one pipeline; each cut is (start, end, number of the device)."""
+    stages = tuple(Stage(start, end, (Member(an_id(number)),)) for start, end, number in cuts)
+    values: dict[str, object] = {
+        "epoch": epoch, "host": an_id(host), "model": MODEL, "model_id": "tiny", "model_bytes": 1000,
+        "context": 1024, "objective": "latency", "pipelines": (Pipeline(stages),) if stages else (),
+        "prediction": Prediction(10.0, 1.0, (), ()), "active": bool(stages),
+    }  # fmt: skip
+    return Plan(**(values | changes))  # type: ignore[arg-type]
+
+
+def a_start(
+    session: str = "a" * 16, prompt: tuple[int, ...] = (5, 6, 7), *, epoch: int = 1, **changes: object
+) -> Ask:
+    """An asker's submission."""
+    values: dict[str, object] = {"asker": "f" * 16, "max_tokens": 4, "seed": 1}
+    return Ask("start", session, epoch=epoch, prompt=prompt, **(values | changes))  # type: ignore[arg-type]
+
+
+def a_beat(number: int = 1, seq: int = 1, **changes: object) -> Beat:
+    values: dict[str, object] = {
+        "device": an_id(number), "boot": 1000 + number, "seq": seq, "state": "idle", "epoch": 0,
+    }  # fmt: skip
+    return Beat(**(values | changes))  # type: ignore[arg-type]
+
+
+def said(effects: list[Effect], kind: type | None = None) -> list[Message]:
+    """The messages among effects, of one kind or all."""
+    messages = [effect.message for effect in effects if isinstance(effect, Publish)]
+    return [message for message in messages if kind is None or isinstance(message, kind)]
