@@ -3,12 +3,12 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from swisd.cli.output import say
+from swisd.core.deadlines import PATIENCE
 from swisd.core.errors import SwisdError
 
 app = typer.Typer(
@@ -90,6 +90,9 @@ def ask(
         int | None, typer.Option(help="Same seed, same answer.", min=0, max=(1 << 63) - 1)
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait while nothing moves, before giving up.", min=1.0)
+    ] = PATIENCE,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the text as it is.")] = False,
     json_output: JsonOption = False,
     home: HomeOption = None,
@@ -101,6 +104,7 @@ def ask(
     options = Options(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
         repetition_penalty=repetition_penalty, seed=seed, system=system, raw=raw,
+        patience=wait,
     )  # fmt: skip
     run_ask(home, prompt, options, json_output)
 
@@ -215,6 +219,10 @@ def root(
     """Options of `swisd` itself."""
 
 
+# typer brings its own click since 0.26 and used the package before: name the base class by way of a child.
+USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 def main() -> None:
     """Run a command; a mistake gets one line and an exit code, never a traceback."""
     try:
@@ -222,12 +230,10 @@ def main() -> None:
     except SwisdError as error:
         say(f"swisd: {error}")
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
+    except USAGE_ERRORS as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe went away, as `head` does: nothing is wrong.
