@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 
 def can_import() -> bool:
     """Whether this device has what importing needs (a phone has not)."""
-    return all(importlib.util.find_spec(name) is not None for name in ("gguf", "onnx"))
+    return importlib.util.find_spec("onnx") is not None
 
 
 async def import_model(source: str, home: Path, progress: Progress, *, model_id: str = "") -> str:
