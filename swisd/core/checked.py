@@ -7,6 +7,7 @@ ignored, so an older device can read a newer one's messages.
 
 import json
 import math
+import re
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -32,6 +33,12 @@ class Text:
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
+
+
+class Ident:
+    """A string that must be 16 lower-case hex digits: it names a topic and is packed into frames."""
+
+    pattern = re.compile(r"[0-9a-f]{16}")
 
 
 class Items:
@@ -171,6 +178,8 @@ def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
         longest = _bound(bounds, Text, DEFAULT_TEXT).longest
         if not isinstance(raw, str) or len(raw) > longest or not _is_text(raw):
             raise Malformed(f"{where}: not a text of at most {longest} characters")
+        if any(isinstance(bound, Ident) for bound in bounds) and not Ident.pattern.fullmatch(raw):
+            raise Malformed(f"{where}: not an id of 16 hex digits")
         return raw
     if hint in (int, float):
         allowed = (int,) if hint is int else (int, float)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from swisd.core.checked import Items, Range, Text
+from swisd.core.checked import Ident, Items, Range, Text
 
-DeviceId = Annotated[str, Text(16)]  # 16 lower-case hex digits, made once and kept in the home folder
-SessionId = Annotated[str, Text(16)]  # 16 lower-case hex digits
+DeviceId = Annotated[str, Ident(), Text(16)]  # made once and kept in the home folder
+SessionId = Annotated[str, Ident(), Text(16)]
 Sha = Annotated[str, Text(64)]
 Bytes = Annotated[int, Range(0, 1 << 50)]
 Millis = Annotated[float, Range(0.0, 1e7)]

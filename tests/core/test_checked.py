@@ -2,6 +2,7 @@
 
 import json
 import types
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,7 @@ from swisd.core.checked import (
     DEFAULT_ITEMS,
     DEFAULT_RANGE,
     DEFAULT_TEXT,
+    Ident,
     Items,
     Malformed,
     Range,
@@ -59,6 +61,8 @@ def values(hint: Any, bounds: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
     if hint is float:
         return st.floats(span.low, span.high)
     assert hint is str, hint
+    if any(isinstance(item, Ident) for item in bounds):
+        return st.text("0123456789abcdef", min_size=16, max_size=16)
     letters = st.characters(exclude_categories=["Cs"])
     return st.text(letters, max_size=min(bound(bounds, Text, DEFAULT_TEXT).longest, 12))
 
@@ -137,10 +141,8 @@ def test_garbage_is_malformed(kind: type, data: bytes):
 def test_cut_and_overwritten_bytes_are_read_or_malformed(junk: bytes, at: int, cut: int):
     body = a_manifest().to_bytes()
     at %= len(body)
-    try:
+    with suppress(Malformed):
         from_json(Manifest, body[:at] + junk + body[at + cut :])
-    except Malformed:
-        pass
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Sample:
     items: Annotated[tuple[Annotated[int, Range(0, 5)], ...], Items(2)] = ()
     pair: tuple[int, int] = (0, 0)
     table: Annotated[dict[str, int], Items(2), Text(2)] | None = None
+    device: Annotated[str, Ident()] = "0" * 16
 
 
 @pytest.mark.parametrize(
@@ -185,6 +188,10 @@ class Sample:
         ('{"table": {"abc": 1}}', "table"),
         ('{"table": {"\\ud800": 1}}', "table"),
         ('{"table": {"a": "1"}}', "table"),
+        ('{"device": "0"}', "device"),
+        ('{"device": "0123456789ABCDEF"}', "device"),
+        ('{"device": "0123456789abcde/"}', "device"),
+        ('{"device": "0123456789abcdef\\n"}', "device"),
         ("[]", "not a table"),
         ("{", "not JSON"),
         ("\xff", "not JSON"),
@@ -211,10 +218,8 @@ def test_unknown_fields_are_ignored_and_missing_ones_have_their_default():
 def test_deep_nesting_is_malformed_or_ignored_at_any_depth(field: str):
     for depth in (*range(1, 40), *range(800, 1100), 100_000):
         body = b'{"%s": %s%s}' % (field.encode(), b"[" * depth, b"]" * depth)
-        try:
-            assert field == "other" or from_json(Sample, body).items is not None
-        except Malformed:
-            pass
+        with suppress(Malformed):
+            from_json(Sample, body)
 
 
 def test_more_bytes_than_the_limit_are_not_parsed():
