@@ -79,19 +79,21 @@ def run_remove(home: Path | None, model_id: str) -> None:
 
 def _import(home: Home, source: str, model_id: str) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     from swisd.node.importing import import_model
 
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)
-    ) as bar:
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"),
+        console=Console(stderr=True),
+    ) as bar:  # fmt: skip
         tasks: dict[str, Any] = {}
 
         def progress(what: str, done: int, total: int) -> None:
+            amount = f"{done}/{total}" if what == "units" else f"{done / MIB:.1f}/{total / MIB:.1f} MiB"
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None)
-            bar.update(tasks[what], completed=done, total=total or None)
+                tasks[what] = bar.add_task(what, total=total or None, amount=amount)
+            bar.update(tasks[what], completed=done, total=total or None, amount=amount)
 
         made = asyncio.run(import_model(source, home.path, progress, model_id=model_id))
     say("imported: this home can serve it from now on")

@@ -26,6 +26,11 @@ async def import_model(source: str, home: Path, progress: Progress, *, model_id:
 
     Raises `ModelError` with the importer's own words.
     """
+    if not can_import():
+        raise ModelError(
+            "this device cannot import models, as the packages gguf and onnx are missing (a phone has neither): "
+            "import on another device of the swarm; this one gets its part from there"
+        )
     command = [sys.executable, "-m", "swisd.node.provide", "--home", str(home), source]
     if model_id:
         command += ["--id", model_id]
