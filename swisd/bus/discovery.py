@@ -116,6 +116,7 @@ class _Search:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
+            await asyncio.sleep(0)  # sockets closed in this turn of the loop are given back in the next
 
     def _tell_plan(self, interfaces: list[Interface], ports: list[int], zeroconf: bool) -> None:
         note = self._attempts.note

@@ -41,8 +41,15 @@ class OutsideBroker:
     tls: ssl.SSLContext | None = None
 
     def open(self) -> socket.socket:
-        """A connected socket, before any TLS. Raises `OSError`."""
-        return open_outside(self.host, self.port, timeout=CONNECT_TIMEOUT_S)
+        """A connected socket, with TLS where asked for. Raises `OSError`."""
+        sock = open_outside(self.host, self.port, timeout=CONNECT_TIMEOUT_S)
+        if self.tls is None:
+            return sock
+        try:  # here and not in paho, which leaves the socket of a failed handshake open
+            return self.tls.wrap_socket(sock, server_hostname=self.host)
+        except BaseException:
+            sock.close()
+            raise
 
 
 def parse_broker_url(url: str, ca_file: Path | None = None) -> OutsideBroker:

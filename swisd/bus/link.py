@@ -39,11 +39,8 @@ class Link(paho.Client):
         self.on_crash: Callable[[str], None] = lambda reason: None
         self._hurry = threading.Event()
         self._wait_s = FIRST_WAIT_S
-        if isinstance(endpoint, OutsideBroker):
-            if endpoint.username is not None:
-                self.username_pw_set(endpoint.username, endpoint.password)
-            if endpoint.tls is not None:
-                self.tls_set_context(endpoint.tls)
+        if isinstance(endpoint, OutsideBroker) and endpoint.username is not None:
+            self.username_pw_set(endpoint.username, endpoint.password)
 
     def begin(self) -> None:
         """Start the network thread, which connects."""
@@ -65,18 +62,13 @@ class Link(paho.Client):
         """The broker took us: the next waits are short again."""
         self._wait_s = FIRST_WAIT_S
 
-    def _create_socket_connection(self) -> socket.socket:
-        return self.endpoint.open()
-
     def _create_socket(self) -> socket.socket:
         try:
-            sock = super()._create_socket()
+            return self.endpoint.open()
         except (OSError, SwisdError, ValueError) as error:
             # paho retries on OSError and dies of anything else (a wrong key, a name that cannot be encoded).
             self.failure = str(error) or type(error).__name__
             raise OSError(self.failure) from error
-        assert isinstance(sock, socket.socket)  # paho has another kind only for WebSockets
-        return sock
 
     def _reconnect_wait(self) -> None:
         # Random, so that a swarm does not come back to a new host all in the same moment.

@@ -137,7 +137,7 @@ async def ask_around(
     sockets: dict[str, tuple[asyncio.DatagramTransport, _Asker]] = {}
     mute = {ANYWHERE}  # sources whose trouble was told, or means nothing (what lies beyond a router)
     try:
-        for source in [HERE, ANYWHERE, *(each.address for each in targets.interfaces)]:
+        for source in dict.fromkeys([HERE, ANYWHERE, *(each.address for each in targets.interfaces)]):
             try:
                 sockets[source] = await asyncio.get_running_loop().create_datagram_endpoint(
                     lambda: _Asker(key, nonces, found), local_addr=(source, 0), allow_broadcast=True
@@ -162,7 +162,7 @@ async def ask_around(
             await asyncio.sleep(_ROUND_S)
     finally:
         for transport, _ in sockets.values():
-            transport.close()
+            transport.abort()  # what is still buffered need not leave
 
 
 def sweep(interfaces: list[Interface], most: int = MAX_ADDRESSES) -> Iterator[tuple[str, str]]:

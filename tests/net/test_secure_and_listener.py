@@ -172,9 +172,10 @@ async def test_a_flood_of_strangers_cuts_the_oldest_and_lets_a_member_in():
 
 async def test_a_purpose_nobody_serves_is_closed_until_somebody_does():
     listener = await start()
-    reader, _ = await dial("127.0.0.1", listener.port, KEY, DEVICE, Purpose.BUS)
+    reader, writer = await dial("127.0.0.1", listener.port, KEY, DEVICE, Purpose.BUS)
     async with asyncio.timeout(LONG):
         assert await reader.read() == b""
+    await hang_up(writer)
     assert listener.refused[NO_HANDLER] == 1
     listener.set_handler(Purpose.BUS, echo)
     reader, writer = await dial("127.0.0.1", listener.port, KEY, DEVICE, Purpose.BUS)
@@ -211,13 +212,14 @@ async def test_closing_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture):
                 continue
 
     listener = await Listener.start("127.0.0.1", 0, KEY, {Purpose.LANE: stubborn})
-    reader, _ = await dial("127.0.0.1", listener.port, KEY, DEVICE, Purpose.LANE)
+    reader, writer = await dial("127.0.0.1", listener.port, KEY, DEVICE, Purpose.LANE)
     await until(lambda: not listener._pending)
     await listener.close(timeout=0.1)
     assert "did not end" in caplog.text
     async with asyncio.timeout(LONG):
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
+    await hang_up(writer)
     release.set()
     await until(lambda: listener.connections == 0)
 
