@@ -42,6 +42,16 @@ class Leadership:
         self._place = sum(1 for other in capable if other < me and other[1] != digest.host)
         return True
 
+    def resign(self) -> bool:
+        """The bus is lost: on a broker that others still reach, another device will lead.
+
+        Returns True if this device led and no longer does.
+        """
+        if not self.leading or self._config.claims != "when silent":
+            return False
+        self.host = None
+        return True
+
     def on_silence(self, now: float) -> bool:
         """Called now and then. Returns True if this device should lead because nobody does."""
         if self.leading or self._config.claims != "when silent":

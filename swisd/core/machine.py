@@ -7,7 +7,7 @@ holds both ends of the model, and the host when it leads.
 from swisd.core import deadlines
 from swisd.core.config import DeviceConfig
 from swisd.core.driver import Driver
-from swisd.core.effects import Activation, Effect, Lead, Notice, RunStep, SetTimer
+from swisd.core.effects import Activation, DropSession, Effect, Lead, Notice, RunStep, SetTimer
 from swisd.core.events import (
     BusChanged,
     Dropped,
@@ -70,10 +70,13 @@ class NodeMachine:
             case StepDone():
                 self._on_step_done(event, now, out)
             case StepFailed():
-                self._running.pop((event.work.stage, event.work.session, event.work.step), None)
-                self.worker.on_step_failed(event, out)
+                work = event.work
+                known = self._running.pop((work.stage, work.session, work.step), None)
+                if known is not None and known.epoch == work.epoch:
+                    self.worker.on_step_failed(event, out)
             case FrameLost():
-                self.worker.on_frame_lost(event, out)
+                if self.local.plan is not None and event.activation.epoch == self.local.plan.epoch:
+                    self.worker.on_frame_lost(event, out)
             case Timer():
                 self._on_timer(event.name, now, out)
             case BusChanged():
@@ -89,6 +92,9 @@ class NodeMachine:
             if isinstance(effect, RunStep):
                 work = effect.work
                 self._running[(work.stage, work.session, work.step)] = effect.activation
+            elif isinstance(effect, DropSession):
+                for key in [key for key in self._running if key[1] == effect.session]:
+                    del self._running[key]
         return out
 
     def _on_message(self, event: Received, now: float, out: Effects) -> None:
@@ -118,6 +124,8 @@ class NodeMachine:
     def _on_digest(self, digest: Digest, now: float, out: Effects) -> None:
         led = self.leadership.leading
         if not self.leadership.on_digest(digest, now):
+            if led and digest.host != self.local.device:
+                self.host.on_rival(digest, now)
             return
         if led and not self.leadership.leading:
             out.append(Lead(False))
@@ -131,6 +139,9 @@ class NodeMachine:
             self.local.drop("plan of an old epoch")
             return
         newer = known is None or (plan.epoch, plan.host) != (known.epoch, known.host)
+        if known is not None and not newer and known.active and not plan.active:
+            self.local.drop("plan from before it was active")
+            return
         self.local.plan = plan
         if newer:
             self._running.clear()
@@ -170,7 +181,7 @@ class NodeMachine:
             self.member.sessions = self.driver.views()
             self.member.stage_ms, self.member.token_ms = self.worker.stage_ms, self.driver.token_ms
             self.member.beat(now, out)
-            if self.leadership.on_silence(now):
+            if self.local.connected and self.leadership.on_silence(now):
                 self._lead(now, out)
         elif name == "host":
             if self.leadership.leading and not self.local.stopping:
@@ -188,6 +199,8 @@ class NodeMachine:
         if not event.connected:
             if was:
                 out.append(Notice("warning", f"the bus is lost ({event.reason}); trying again"))
+            if self.leadership.resign():
+                out.append(Lead(False))
             return
         if not was:
             out.append(Notice("info", "connected to the swarm's bus"))

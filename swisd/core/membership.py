@@ -30,7 +30,9 @@ class Membership:
 
     def on_beat(self, beat: Beat, now: float) -> bool:
         entry = self._entry(beat.device, beat.boot, now)
-        if entry is None or (entry.beat is not None and beat.seq <= entry.beat.seq):
+        if entry is None or entry.liveness == "left":
+            return False
+        if entry.beat is not None and beat.seq <= entry.beat.seq:
             return False
         came_back = entry.liveness != "alive"
         entry.beat, entry.seen, entry.liveness = beat, now, "alive"
@@ -46,7 +48,7 @@ class Membership:
 
     def on_gone(self, gone: Gone) -> bool:
         entry = self.entries.get(gone.device)
-        if entry is None or entry.boot != gone.boot:
+        if entry is None or entry.boot != gone.boot or entry.liveness == "left":
             return False
         if gone.proper:
             entry.liveness = "left"
@@ -60,6 +62,9 @@ class Membership:
         changed: list[tuple[Entry, Liveness]] = []
         for entry in list(self.entries.values()):
             before, silent = entry.liveness, now - entry.seen
+            if entry.beat is None and silent > deadlines.DEAD:
+                del self.entries[entry.device]  # only its retained capability was ever heard
+                continue
             if before == "alive" and silent > deadlines.SUSPECT:
                 entry.liveness = "suspect"
             if entry.liveness == "suspect" and silent > deadlines.DEAD:
@@ -97,6 +102,6 @@ class Membership:
         if entry is None or boot > entry.boot:
             if entry is None and len(self.entries) >= MAX_MEMBERS:
                 return None
-            entry = Entry(device, boot, joined=now, seen=now)
+            entry = Entry(device, boot, joined=now, seen=now, liveness="suspect")
             self.entries[device] = entry
         return entry

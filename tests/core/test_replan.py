@@ -1,0 +1,60 @@
+"""When a plan is replaced."""
+
+from dataclasses import replace
+
+from builders import a_plan, an_id
+
+from swisd.core.replan import WORTH, broken, devices_of, worthwhile
+from swisd.core.types import Prediction
+
+PLAN = a_plan((0, 2, 1), (2, 4, 2), (4, 6, 1))
+OTHER = a_plan((0, 2, 1), (2, 4, 3), (4, 6, 1)).pipelines
+HERE = [an_id(1), an_id(2), an_id(3)]
+
+
+def a_price(token_ms: float, *stage_ms: float) -> Prediction:
+    return Prediction(token_ms, 1.0, stage_ms, ())
+
+
+def test_a_plan_breaks_when_one_of_its_devices_is_gone_or_failed():
+    assert broken(PLAN, HERE, []) == ""
+    assert broken(PLAN, HERE[:2], [an_id(3)]) == ""
+    assert broken(PLAN, [an_id(1), an_id(3)], []) == f"device {an_id(2)} is gone"
+    assert broken(PLAN, HERE, [an_id(2)]) == f"device {an_id(2)} could not load its shard"
+
+
+def test_the_devices_of_a_plan():
+    assert devices_of(PLAN.pipelines) == {an_id(1), an_id(2)}
+    assert devices_of(()) == set()
+
+
+def test_the_same_pipelines_are_never_worth_a_change():
+    assert worthwhile(a_price(100.0), PLAN, a_price(1.0), PLAN.pipelines, 1 << 20) == ""
+
+
+def test_a_change_must_promise_clearly_less_time():
+    assert worthwhile(a_price(100.0), PLAN, a_price(100 * WORTH + 0.1), OTHER, PLAN.context) == ""
+    better = worthwhile(a_price(100.0), PLAN, a_price(85.0), OTHER, PLAN.context)
+    assert better == "85.0 ms instead of 100.0 ms"
+        worthwhile(a_price(100.0), PLAN, a_price(85.0), OTHER, PLAN.context) == "85.0 ms instead of 100.0 ms"
+    )
+    assert worthwhile(a_price(100.0), PLAN, a_price(300.0), OTHER, PLAN.context) == ""
+
+
+def test_twice_the_context_is_worth_a_change():
+    assert worthwhile(a_price(1.0), PLAN, a_price(2.0), OTHER, 2 * PLAN.context - 1) == ""
+    assert "instead of 1024" in worthwhile(a_price(1.0), PLAN, a_price(2.0), OTHER, 2 * PLAN.context)
+
+
+def test_throughput_looks_at_the_slowest_stage():
+    plan = replace(PLAN, objective="throughput")
+    now = a_price(10.0, 5.0, 4.0)
+    assert worthwhile(now, plan, a_price(1.0, 5.0), OTHER, 1) == ""
+    assert worthwhile(now, plan, a_price(99.0, 4.0, 4.0), OTHER, 1) == "4.0 ms instead of 5.0 ms"
+
+
+def test_spread_follows_the_set_of_devices():
+    plan = replace(PLAN, objective="spread")
+    assert worthwhile(a_price(1.0), plan, a_price(9.0), OTHER, 1) == "the set of devices changed"
+    moved = a_plan((0, 3, 1), (3, 4, 2), (4, 6, 1)).pipelines
+    assert worthwhile(a_price(1.0), plan, a_price(1.0), moved, 1) == ""
