@@ -28,8 +28,8 @@ async def import_model(source: str, home: Path, progress: Progress, *, model_id:
     """
     if not can_import():
         raise ModelError(
-            "this device cannot import models, as the packages gguf and onnx are missing (a phone has neither): "
-            "import on another device of the swarm; this one gets its part from there"
+            "this device cannot import models: the packages gguf and onnx are missing, as on every phone. "
+            "Import on another device of the swarm; this one gets its part from there"
         )
     command = [sys.executable, "-m", "swisd.node.provide", "--home", str(home), source]
     if model_id:
