@@ -97,6 +97,7 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loading: asyncio.Task[Any] | None = None
         self._events: deque[Event] = deque()
+        self._to_publish: deque[Publish] = deque()
         self._handling = False
         self._stopped = False
 
@@ -117,6 +118,7 @@ class Node:
     async def stop(self) -> None:
         """Say goodbye, free everything. The bus is closed by whoever opened it, afterwards."""
         self.post(Stopping())
+        self._publish_all()
         self._stopped = True
         for handle in self._timers.values():
             handle.cancel()
@@ -203,7 +205,9 @@ class Node:
     def _do(self, effect: Effect) -> None:
         match effect:
             case Publish():
-                self.courier.publish(effect.message, effect.to)
+                if not self._to_publish:
+                    self._loop.call_soon(self._publish_all)
+                self._to_publish.append(effect)
             case SendFrame() if self._outgoing is not None:
                 self._outgoing.send(effect.device, effect.activation)
             case RunStep():
@@ -222,6 +226,16 @@ class Node:
                     (self.courier.subscribe if effect.leading else self.courier.unsubscribe)(kind)
             case _:
                 self._do_long(effect)
+
+    def _publish_all(self) -> None:
+        """Say what the machine said, one turn of the loop later.
+
+        Sealing and sending take longer than starting the next step, and both need Python's lock: this way the
+        compute thread has it first, and telling a token overlaps with computing the next.
+        """
+        while self._to_publish:
+            effect = self._to_publish.popleft()
+            self.courier.publish(effect.message, effect.to)
 
     def _do_long(self, effect: Effect) -> None:
         """Effects that take a while; each has a task."""
