@@ -115,8 +115,11 @@ class Asker:
         return out
 
     def _on_plan(self, plan: Plan, now: float, out: list[AskerEffect]) -> None:
-        if self._plan is not None and plan.epoch < self._plan.epoch:
+        known = self._plan
+        if known is not None and plan.epoch < known.epoch:
             return
+        if known is not None and plan.epoch == known.epoch and known.active and not plan.active:
+            return  # came late
         self._plan = plan
         self._moved = now
         lost = self._asked is not None and plan.epoch > self._asked.epoch
@@ -156,9 +159,8 @@ class Asker:
             return
         if item.finish == "error" and item.retry:
             self._asked = None
-            self._tell(f"{item.error}; going on under the next plan", out)
-            if self._plan is not None and self._plan.epoch > item.epoch:
-                self._submit(now, out)
+            # A newer plan or the timer submits it again; at once could become a loop with no end.
+            self._tell(f"{item.error}; trying again", out)
             return
         self._end(item.finish, item.error, out, item.prompt_ms)
 

@@ -12,6 +12,7 @@ LOAD_STALL = 60.0  # loading without any progress
 BAN = 30.0  # a device that could not load its shard is left out this long
 CLAIM = 4.0  # without a sign of a host, before another device claims the role (times its place in line)
 PROVIDE = 2.0  # a new host waits this long for a device that holds the model, before it imports it
+MEASURE_AGAIN = 30.0  # after a device failed to measure itself
 RETRY = 5.0  # a failed fetch of a manifest or model
 LINKS_SETTLE = 0.5
 LINKS_EVERY = 120.0

@@ -31,6 +31,7 @@ class Driver:
         self._local = local
         self._sessions: dict[str, Session] = {}
         self._queue: deque[Ask] = deque()
+        self._heard: dict[str, float] = {}  # when a waiting session's asker was last heard
         self._token_ms: deque[float] = deque(maxlen=64)
 
     @property
@@ -67,14 +68,14 @@ class Driver:
 
     def on_plan(self, plan: Plan, now: float, out: Effects) -> None:
         """A new plan: what ran under the old one is handed back to the askers, who continue it."""
-        for session in list(self._sessions.values()):
-            if session.finish is None and session.epoch != plan.epoch:
-                self._fail(session, "the plan changed", now, out)
         for ask in self._queue:
             out.append(
                 Publish(Out(ask.session, 0, plan.epoch, finish="error", error="the plan changed", retry=True))
             )
-        self._queue.clear()
+        self._queue.clear()  # first, so that no session's end lets the next one in
+        for session in list(self._sessions.values()):
+            if session.finish is None:
+                self._fail(session, "the plan changed", now, out)
         self._token_ms.clear()
 
     def head(self, activation: Activation, now: float, out: Effects) -> None:
@@ -127,6 +128,9 @@ class Driver:
 
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
+        waiting = {ask.session for ask in self._queue}
+        self._heard = {key: heard for key, heard in self._heard.items() if key in waiting}
+        self._queue = deque(ask for ask in self._queue if now - self._heard[ask.session] <= deadlines.LEASE)
         for key, session in list(self._sessions.items()):
             if session.finish is not None:
                 if now - session.finished_at > deadlines.KEEP_DONE:
@@ -140,7 +144,9 @@ class Driver:
         if known is not None or any(item.session == ask.session for item in self._queue):
             return
         plan = self._local.plan
-        if plan is None or not plan.active or ask.epoch != plan.epoch or not self._drives(plan):
+        # An asker asks under active plans only, and may know sooner than this device that it is active.
+        ready = plan is not None and plan.epoch == self._local.ready_epoch == ask.epoch
+        if plan is None or not ready or not self._drives(plan):
             epoch = plan.epoch if plan else 0
             out.append(
                 Publish(Out(ask.session, 0, epoch, finish="error", error="the plan changed", retry=True))
@@ -151,11 +157,19 @@ class Driver:
             out.append(Publish(Out(ask.session, 0, plan.epoch, finish="error", error=problem)))
             return
         self._queue.append(ask)
+        self._heard[ask.session] = now
         self._admit(now, out)
-        if self._queue and self._queue[-1] is ask:
-            out.append(
-                Publish(Out(ask.session, 0, plan.epoch, waiting=len(self._queue) + len(self._sessions)))
-            )
+        self._say_place(ask.session, out)
+
+    def _say_place(self, session: str, out: Effects) -> bool:
+        """Tell the asker of a waiting session how many come before it; False if it does not wait."""
+        place = next((place for place, ask in enumerate(self._queue) if ask.session == session), None)
+        if place is None:
+            return False
+        running = sum(1 for item in self._sessions.values() if item.finish is None)
+        epoch = self._local.plan.epoch if self._local.plan else 0
+        out.append(Publish(Out(session, 0, epoch, waiting=running + place)))
+        return True
 
     def _problem(self, ask: Ask, plan: Plan) -> str:
         if not ask.prompt:
@@ -166,9 +180,16 @@ class Driver:
                 f"the prompt has {len(ask.prompt)} tokens, the swarm's memory holds {room} under this plan: "
                 "shorten it, or offer more memory (swisd up --memory)"
             )
+        known = len(ask.prompt) + len(ask.emitted)
+        if known > room:
+            return (
+                f"prompt and answer have {known} tokens, the swarm's memory holds {room} under this plan: "
+                "offer more memory (swisd up --memory)"
+            )
         manifest = self._local.manifest
-        if manifest is not None and max(ask.prompt) >= manifest.vocab:
-            return f"the prompt holds token {max(ask.prompt)}, the model's vocabulary has {manifest.vocab}"
+        largest = max((*ask.prompt, *ask.emitted))
+        if manifest is not None and largest >= manifest.vocab:
+            return f"the prompt holds token {largest}, the model's vocabulary has {manifest.vocab}"
         if len(self._queue) >= MAX_QUEUE:
             return f"busy: {len(self._queue)} requests wait already; try again later"
         return ""
@@ -238,7 +259,8 @@ class Driver:
     def _renew(self, ask: Ask, now: float, out: Effects) -> None:
         session = self._sessions.get(ask.session)
         if session is None:
-            if not any(item.session == ask.session for item in self._queue):
+            self._heard[ask.session] = now
+            if not self._say_place(ask.session, out):
                 epoch = self._local.plan.epoch if self._local.plan else 0
                 message = "the driver does not know this session"
                 out.append(

@@ -37,12 +37,13 @@ class Host:
         self._provide_at = 0.0
         self._model_bytes = 0
         self._bans: dict[str, tuple[float, str]] = {}
+        self._renew = ""  # why the plan must be made anew although none of its devices is gone
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
 
     def begin(self, now: float, out: Effects) -> None:
         """Become host: continue above every epoch that was ever heard."""
         self.members = Membership()
-        self.plan = None
+        self.plan, self._renew = None, ""
         if self._local.plan is not None:
             self._epoch = max(self._epoch, self._local.plan.epoch)
         self._dirty_since = now
@@ -57,7 +58,9 @@ class Host:
         self._news = self._news or new or (known and known.beat and known.beat.state) != beat.state
         if self.members.on_beat(beat, now) or new:
             self._touch(now)
-        self._epoch = max(self._epoch, beat.epoch)
+        self._fence(beat.epoch, now)
+        if new and self.plan is not None and beat.device in devices_of(self.plan.pipelines):
+            self._renew = f"device {beat.device} began anew"
         before = self._progress.get(beat.device)
         if before is None or before[0] != beat.progress:
             self._progress[beat.device] = (beat.progress, now)
@@ -71,6 +74,13 @@ class Host:
         if self.members.on_gone(gone):
             out.append(Notice("info", f"{_name(entry)} left"))
             self._touch(now)
+
+    def on_rival(self, digest: Digest, now: float) -> None:
+        """Another host speaks, who will step down: its plans must not outrank this one's."""
+        if self.plan is not None and digest.epoch == self.plan.epoch:
+            self._renew = "another host made a plan"
+            self._touch(now)
+        self._fence(digest.epoch, now)
 
     def on_call(self, call: Call, now: float, out: Effects) -> None:
         if call.op == "model" and call.model_id and call.model_id != self.model_id:
@@ -104,10 +114,20 @@ class Host:
             out.append(Notice("warning", f"{_name(entry)}: {before} -> {entry.liveness}"))
             if entry.liveness in ("dead", "left"):
                 self._touch(now)
+        for device in [device for device, ban in self._bans.items() if ban[0] <= now]:
+            del self._bans[device]
+            self._touch(now)
         self._follow_loading(now, out)
         self._consider(now, out)
         if self._news or now - self._said_at >= deadlines.DIGEST:
             self._say(now, out)
+
+    def _fence(self, epoch: int, now: float) -> None:
+        """Stay above every epoch that is about; a plan that was overtaken is made anew."""
+        self._epoch = max(self._epoch, epoch)
+        if self.plan is not None and epoch > self.plan.epoch:
+            self._renew = "another host made a plan"
+            self._touch(now)
 
     def _touch(self, now: float) -> None:
         if self._dirty_since is None:
@@ -148,15 +168,16 @@ class Host:
     def _consider(self, now: float, out: Effects) -> None:
         """Make a new plan if there is none, it broke, or a better one is worth it."""
         model = self._model(now, out)
+        if model is None:
+            self._withdraw(out)
         if model is None or self._dirty_since is None or now - self._dirty_since < deadlines.SETTLE:
             return
         sha, manifest = model
-        self._bans = {device: ban for device, ban in self._bans.items() if ban[0] > now}
         devices = [item for item in self.members.usable() if item.device not in self._bans]
         present = [entry.device for entry in self.members.present()]
         current = self.plan if self.plan is not None and self.plan.model == sha else None
         if current is not None and current.pipelines:
-            reason = broken(current, present, list(self._bans))
+            reason = broken(current, present, list(self._bans)) or self._renew
             if not reason and any(entry.liveness == "suspect" for entry in self.members.present()):
                 return  # wait for the deadline to tell
         else:
@@ -185,8 +206,9 @@ class Host:
 
     def _publish_plan(self, sha: str, found: Placement, reason: str, now: float, out: Effects) -> None:
         config = self._local.config
-        if not found.pipelines and self._already_said(found):
+        if not found.pipelines and self._already_said(found) and not self._renew:
             return
+        self._renew = ""
         self._epoch += 1
         self.plan = Plan(
             epoch=self._epoch,
@@ -208,6 +230,21 @@ class Host:
             out.append(Notice("info", f"{text}, {found.prediction.token_ms:.1f} ms/token predicted"))
         else:
             out.append(Notice("warning", f"no plan: {found.problem}"))
+
+    def _withdraw(self, out: Effects) -> None:
+        """End a plan that broke while no device holds the model, so that nobody waits for it."""
+        plan = self.plan
+        if plan is None or not plan.pipelines:
+            return
+        if reason := broken(plan, [entry.device for entry in self.members.present()], list(self._bans)):
+            self._epoch += 1
+            problem = f"{reason}, and no device holds {self.model_id}"
+            self.plan = replace(
+                plan, epoch=self._epoch, pipelines=(), prediction=NOTHING, verdicts=(), active=False,
+                problem=problem[:500],
+            )  # fmt: skip
+            out.append(Publish(self.plan))
+            out.append(Notice("warning", f"no plan: {problem}"))
 
     def _already_said(self, found: Placement) -> bool:
         plan = self.plan

@@ -27,6 +27,7 @@ class Member:
         self._seq = 0
         self._wanted: str | None = None  # manifest being fetched
         self._measuring: str | None = None
+        self._measure_at = 0.0  # not before
         self._linked: tuple[str, ...] = ()
         self.sessions: tuple[SessionView, ...] = ()
         self.stage_ms = 0.0
@@ -39,6 +40,8 @@ class Member:
     def beat(self, now: float, out: Effects) -> None:
         """Say that this device lives, and ask for the next heartbeat."""
         local = self._local
+        if local.stopping:  # a farewell is the last word
+            return
         self._seq += 1
         out.append(
             Publish(
@@ -124,7 +127,7 @@ class Member:
         self.beat(now, out)
 
     def on_measure_failed(self, event: MeasureFailed, now: float, out: Effects) -> None:
-        self._measuring = None
+        self._measuring, self._measure_at = None, now + deadlines.MEASURE_AGAIN
         self._local.enter("failed", note=event.reason)
         self.beat(now, out)
 
@@ -172,7 +175,7 @@ class Member:
                 self._wanted = model
                 out.append(GetManifest(model, digest.model_bytes))
             return
-        if self.profile(model) is None and self._measuring is None:
+        if self.profile(model) is None and self._measuring is None and now >= self._measure_at:
             self._measuring = model
             if self._local.enter("measuring"):
                 self.beat(now, out)

@@ -41,6 +41,8 @@ class Worker:
         self._steps: dict[str, tuple[dict[int, int], float]] = {}  # session -> last step of each stage, heard
         self._times: deque[float] = deque(maxlen=32)
         self._token_parts: dict[tuple[str, int], float] = {}
+        self._over: deque[str] = deque(maxlen=64)  # sessions that ended lately; their rows may still come
+        self._noted = ""
 
     @property
     def stage_ms(self) -> float:
@@ -77,7 +79,7 @@ class Worker:
         self._token_parts.clear()
         self._stages = _own_stages(plan, local.device)
         if not self._stages:
-            if self._loaded is not None:
+            if self._loaded is not None or local.state in ("fetching", "loading", "failed"):
                 out.append(UnloadShards())
             self._loaded = None
             if local.state in ("ready", "loading", "fetching", "failed"):
@@ -89,6 +91,7 @@ class Worker:
             return
         self._loaded = None
         self._times.clear()
+        local.ready_epoch = 0
         local.enter("fetching")
         out.append(LoadShards(plan.epoch, plan.model, self._stages, plan.context))
 
@@ -134,6 +137,9 @@ class Worker:
             if slot.position + slot.rows > plan.context:
                 self._local.drop("frame beyond the context")
                 return None
+        if not activation.slots or any(slot.session in self._over for slot in activation.slots):
+            self._local.drop("rows of a session that ended")
+            return None
         if not self._in_order(activation, now):
             return None
         if activation.stage == len(stages) - 1:
@@ -175,6 +181,7 @@ class Worker:
         self._report(session, f"rows did not reach device {event.device}: {event.reason}", out)
 
     def on_session_end(self, session: str, out: Effects) -> None:
+        self._over.append(session)
         if self._steps.pop(session, None) is not None:
             out.append(DropSession(session))
 
@@ -186,7 +193,7 @@ class Worker:
 
     def _in_order(self, activation: Activation, now: float) -> bool:
         for slot in activation.slots:
-            steps, _ = self._steps.setdefault(slot.session, ({}, now))
+            steps, _ = self._steps.get(slot.session, ({}, now))
             last = steps.get(activation.stage, -1)
             if slot.step <= last:
                 self._local.drop("repeated frame")
@@ -222,7 +229,9 @@ class Worker:
     def _report(self, session: str, note: str, out: Effects) -> None:
         """Tell the driver that a session cannot go on, so that nobody waits for a deadline."""
         plan = self._local.plan
-        out.append(Notice("warning", note))
+        if note != self._noted:  # each of many sessions may meet the same trouble
+            self._noted = note
+            out.append(Notice("warning", note))
         for pipeline in plan.pipelines if plan else ():
             message = Ask("fail", session, self._local.device, plan.epoch if plan else 0, note=note[:500])
             out.append(Publish(message, to=pipeline.driver))

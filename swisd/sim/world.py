@@ -246,9 +246,10 @@ class World:
             if topic.kind in (Kind.PLAN, Kind.SWARM):
                 self._feed(ident, Received(sender, decode_message(topic.kind, body)))
 
-    def _feed(self, ident: str, event: object) -> None:
+    def _feed(self, ident: str, event: object, only: Device | None = None) -> None:
+        """Hand an event to a device; `only` to the process that asked for it."""
         device = self.devices[ident]
-        if not device.alive:
+        if not device.alive or (only is not None and only is not device):
             return
         if device.frozen is not None:
             device.frozen.append(event)
@@ -318,19 +319,16 @@ class World:
         start = max(self.now, device.busy_until)
         device.busy_until = start + self._delay(ms / 1000.0)
 
-        def done() -> None:
-            if effect.work.stage not in device.stages:
-                return
-            try:
-                rows, payload, token, scores = device.shard.run(
-                    stage, effect.activation, effect.sample, effect.score
-                )
-            except ValueError as error:
-                self._feed(ident, StepFailed(effect.work, str(error)))
-                return
-            self._feed(ident, StepDone(effect.work, rows, payload, ms, token, scores))
-
-        self._later(device.busy_until - self.now, done)
+        # Steps, loading and the end of sessions are worked off in order, so the result is known now.
+        try:
+            rows, payload, token, scores = device.shard.run(
+                stage, effect.activation, effect.sample, effect.score
+            )
+        except ValueError as error:
+            self._feed(ident, StepFailed(effect.work, str(error)))
+            return
+        done = StepDone(effect.work, rows, payload, ms, token, scores)
+        self._later(device.busy_until - self.now, lambda: self._feed(ident, done, device))
 
     def _load(self, ident: str, device: Device, effect: LoadShards) -> None:
         device.stages.clear()

@@ -1,0 +1,299 @@
+"""A device that holds the whole model: admission, queue, renewals, and every way a session ends."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
+
+from swisd.core import deadlines
+from swisd.core.driver import MAX_QUEUE
+from swisd.core.effects import CancelTimer, DropSession, Effect, RunStep, SetTimer
+from swisd.core.events import FrameArrived, ManifestReady, Received, ShardsLoaded, StepDone, Timer
+from swisd.core.machine import NodeMachine
+from swisd.core.messages import Ask, Out
+from swisd.core.session import CHUNK
+from swisd.core.types import Plan, Scores
+
+ASKER = "f" * 16
+WHOLE = a_plan((0, 6, 1))
+RING = a_plan((0, 2, 1), (2, 4, 2), (4, 6, 1))
+
+
+class Desk:
+    """A driver alone; what it asks for is done by hand."""
+
+    def __init__(self, plan: Plan = WHOLE) -> None:
+        self.machine = NodeMachine(a_config(1, claims="never"))
+        self.now = 100.0
+        self.do(ManifestReady(MODEL, a_manifest(4)))
+        self.take_up(plan)
+
+    def do(self, event: object) -> list[Effect]:
+        return self.machine.handle(event, self.now)  # type: ignore[arg-type]
+
+    def take_up(self, plan: Plan) -> list[Effect]:
+        effects = self.do(Received(plan.host, plan))
+        return effects + self.do(ShardsLoaded(plan.epoch, 1))
+
+    def ask(self, ask: Ask) -> list[Effect]:
+        return self.do(Received(ask.asker, ask))
+
+    def renew(self, session: str, index: int = 0) -> list[Effect]:
+        return self.ask(Ask("renew", session, ASKER, 1, from_index=index))
+
+    def answer(self, step: RunStep, token: int) -> list[Effect]:
+        return self.do(StepDone(step.work, 1, (), 1.0, token=token if step.sample else None))
+
+    def beat(self, seconds: float) -> list[Effect]:
+        self.now += seconds
+        return self.do(Timer("beat"))
+
+
+def steps(effects: list[Effect]) -> list[RunStep]:
+    return [effect for effect in effects if isinstance(effect, RunStep)]
+
+
+def outs(effects: list[Effect]) -> list[Out]:
+    return said(effects, Out)  # type: ignore[return-value]
+
+
+def key(number: int) -> str:
+    return f"{number:016x}"
+
+
+def test_a_session_runs_to_its_limit():
+    desk = Desk()
+    effects = desk.ask(a_start(max_tokens=3))
+    tokens = []
+    for token in (11, 12, 13):
+        (step,) = steps(effects)
+        effects = desk.answer(step, token)
+        (out,) = outs(effects)
+        tokens += out.tokens
+    assert tokens == [11, 12, 13] and out.finish == "length"
+    assert steps(effects) == []
+    assert DropSession("a" * 16) in effects and CancelTimer("step:" + "a" * 16) in effects
+
+
+def test_the_same_start_again_changes_nothing():
+    desk = Desk()
+    desk.ask(a_start())
+    assert desk.ask(a_start()) == []
+
+
+def test_sessions_are_admitted_as_the_context_allows_and_then_in_order():
+    desk = Desk()  # room for 1024 tokens
+    first = desk.ask(a_start(key(1), max_tokens=500))
+    assert steps(first) and steps(desk.ask(a_start(key(2), max_tokens=500)))
+    waiting = [desk.ask(a_start(key(number), max_tokens=500)) for number in (3, 4)]
+    assert [steps(effects) for effects in waiting] == [[], []]
+    assert [outs(effects)[0].waiting for effects in waiting] == [2, 3]
+    ended = desk.ask(Ask("cancel", key(2), ASKER, 1))
+    assert [step.work.session for step in steps(ended)] == [key(3)]
+    assert outs(desk.renew(key(4)))[0].waiting == 2
+    views = desk.machine.driver.views()
+    assert [(view.session, view.waiting) for view in views] == [
+        (key(1), False), (key(3), False), (key(4), True),
+    ]  # fmt: skip
+
+
+def test_a_finished_session_does_not_count_as_waiting_before_another():
+    desk = Desk()
+    desk.ask(a_start(key(1)))
+    desk.ask(Ask("cancel", key(1), ASKER, 1))
+    desk.ask(a_start(key(2), max_tokens=1000))
+    assert outs(desk.ask(a_start(key(3), max_tokens=1000)))[0].waiting == 1
+
+
+def test_a_session_that_wants_all_room_waits_until_it_is_alone():
+    desk = Desk()
+    desk.ask(a_start(key(1)))
+    assert outs(desk.ask(a_start(key(2), max_tokens=0)))[0].waiting == 1
+    assert steps(desk.ask(Ask("cancel", key(1), ASKER, 1)))
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (a_start(prompt=()), "empty"),
+        (a_start(prompt=(1,) * 1024), "1024 tokens.*holds 1023"),
+        (a_start(prompt=(1,) * 1025, score_top=1), "1025 tokens.*holds 1024"),
+        (a_start(prompt=(1, 1000)), "token 1000.*vocabulary has 1000"),
+        (a_start(emitted=(2, 1000)), "token 1000.*vocabulary has 1000"),
+        (a_start(prompt=(1,) * 600, emitted=(1,) * 424, max_tokens=0), "1024 tokens.*holds 1023"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_words(ask: Ask, words: str):
+    desk = Desk()
+    effects = desk.ask(ask)
+    (out,) = outs(effects)
+    assert (out.finish, out.retry, out.index) == ("error", False, 0)
+    assert re.search(words, out.error)
+    assert steps(effects) == [] and desk.machine.driver.views() == ()
+
+
+def test_the_longest_prompts_that_fit_are_taken():
+    assert steps(Desk().ask(a_start(prompt=(1,) * 1023)))
+    assert steps(Desk().ask(a_start(prompt=(1,) * 1024, score_top=1)))
+
+
+def test_the_queue_has_an_end():
+    desk = Desk()
+    for number in range(MAX_QUEUE + 1):
+        desk.ask(a_start(key(number), max_tokens=1000))
+    (out,) = outs(desk.ask(a_start(key(999), max_tokens=1000)))
+    assert out.finish == "error" and "64 requests wait" in out.error
+
+
+def test_a_renewal_repairs_a_gap():
+    desk = Desk()
+    effects = desk.ask(a_start(max_tokens=5))
+    for token in (11, 12, 13):
+        effects = desk.answer(steps(effects)[0], token)
+    assert [out.tokens for out in outs(desk.renew("a" * 16, 1))] == [(12,), (13,)]
+    assert outs(desk.renew("a" * 16, 3)) == []
+    assert outs(desk.renew("a" * 16, 99)) == []
+
+
+def test_the_end_is_said_again_for_a_while():
+    desk = Desk()
+    desk.answer(steps(desk.ask(a_start(max_tokens=1)))[0], 11)
+    desk.beat(deadlines.KEEP_DONE - 1)
+    assert outs(desk.renew("a" * 16))[0].finish == "length"
+    desk.beat(2)
+    (out,) = outs(desk.renew("a" * 16, 1))
+    assert (out.finish, out.retry, out.index) == ("error", True, 1)
+    assert "does not know" in out.error
+
+
+def test_a_silent_asker_is_cancelled_and_a_renewing_one_is_not():
+    desk = Desk()
+    desk.ask(a_start(key(1))), desk.ask(a_start(key(2)))
+    desk.now += deadlines.LEASE - 1
+    desk.renew(key(2))
+    effects = desk.beat(2)
+    assert [(out.session, out.finish) for out in outs(effects)] == [(key(1), "cancelled")]
+    assert DropSession(key(1)) in effects and DropSession(key(2)) not in effects
+
+
+def test_a_silent_asker_loses_its_place_in_the_queue():
+    desk = Desk()
+    desk.ask(a_start(key(1), max_tokens=1000))
+    desk.ask(a_start(key(2), max_tokens=1000)), desk.ask(a_start(key(3), max_tokens=1000))
+    desk.now += deadlines.LEASE - 1
+    desk.renew(key(1)), desk.renew(key(3))
+    desk.beat(2)
+    assert [view.session for view in desk.machine.driver.views()] == [key(1), key(3)]
+
+
+def test_a_step_without_an_answer_ends_the_session_for_a_retry():
+    desk = Desk()
+    effects = desk.ask(a_start())
+    assert SetTimer("step:" + "a" * 16, desk.now + deadlines.STEP) in effects
+    (step,) = steps(effects)
+    desk.now += deadlines.STEP
+    (out,) = outs(desk.do(Timer("step:" + "a" * 16)))
+    assert (out.finish, out.retry) == ("error", True)
+    assert desk.answer(step, 11) == []  # too late
+    assert desk.do(Timer("step:" + "a" * 16)) == []
+
+
+def test_cancelling_twice_or_a_stranger_does_nothing():
+    desk = Desk()
+    desk.ask(a_start())
+    assert outs(desk.ask(Ask("cancel", "a" * 16, ASKER, 1)))[0].finish == "cancelled"
+    assert desk.ask(Ask("cancel", "a" * 16, ASKER, 1)) == []
+    assert desk.ask(Ask("cancel", "b" * 16, ASKER, 1)) == []
+
+
+def test_a_cancelled_session_in_the_queue_is_gone():
+    desk = Desk()
+    desk.ask(a_start(key(1), max_tokens=1000)), desk.ask(a_start(key(2), max_tokens=1000))
+    desk.ask(Ask("cancel", key(2), ASKER, 1))
+    assert steps(desk.ask(Ask("cancel", key(1), ASKER, 1))) == []
+
+
+def test_only_the_driver_of_the_plan_that_is_loaded_takes_sessions():
+    desk = Desk()
+    (out,) = outs(desk.ask(a_start(epoch=2)))
+    assert (out.finish, out.retry, out.epoch) == ("error", True, 1)
+    desk.do(Received(an_id(1), replace(a_plan((0, 3, 1), (3, 5, 2), (5, 6, 1)), epoch=2)))
+    (out,) = outs(desk.ask(a_start(epoch=2)))  # that plan is not loaded yet
+    assert (out.finish, out.retry) == ("error", True)
+    desk.take_up(replace(WHOLE, epoch=3, pipelines=a_plan((0, 6, 2)).pipelines))
+    (out,) = outs(desk.ask(a_start(epoch=3)))
+    assert (out.finish, out.retry) == ("error", True)
+    assert outs(NodeMachine(a_config()).handle(Received(ASKER, a_start()), 0.0))[0].retry
+
+
+def test_an_asker_may_know_first_that_the_plan_is_active():
+    desk = Desk(replace(WHOLE, active=False))
+    assert steps(desk.ask(a_start()))
+
+
+@pytest.mark.parametrize(
+    "plan", [replace(RING, epoch=2), a_plan(epoch=2, problem="no room"), replace(WHOLE, epoch=2)]
+)
+def test_a_new_plan_hands_every_session_back(plan: Plan):
+    desk = Desk()
+    for number in (1, 2, 3, 4):
+        desk.ask(a_start(key(number), max_tokens=500))
+    effects = desk.do(Received(plan.host, plan))
+    ended = {out.session: (out.finish, out.retry) for out in outs(effects)}
+    assert ended == {key(number): ("error", True) for number in (1, 2, 3, 4)}
+    assert steps(effects) == []  # none of the queue starts in between
+    assert desk.machine.driver.views() == ()
+
+
+def test_a_plan_of_another_host_with_the_same_epoch_hands_them_back_too():
+    desk = Desk()
+    desk.ask(a_start())
+    effects = desk.do(Received(an_id(2), replace(WHOLE, host=an_id(2))))
+    assert [(out.finish, out.retry) for out in outs(effects)] == [("error", True)]
+
+
+def test_a_failure_on_a_worker_ends_the_session_for_a_retry():
+    desk = Desk(RING)
+    desk.ask(a_start())
+    effects = desk.do(Received(an_id(2), Ask("fail", "a" * 16, an_id(2), 1, note="out of memory")))
+    (out,) = outs(effects)
+    assert (out.finish, out.retry, out.error) == ("error", True, "out of memory")
+    cancels = [message for message in said(effects, Ask) if message.op == "cancel"]  # type: ignore[union-attr]
+    assert len(cancels) == 1
+
+
+def test_prompt_chunks_fill_the_pipeline_and_no_more():
+    desk = Desk(RING)
+    effects = desk.ask(a_start(prompt=(1,) * (CHUNK * 7)))
+    fed = 0
+    while running := steps(effects):
+        fed += 1
+        effects = desk.do(StepDone(running[0].work, CHUNK, (0,), 1.0))
+    assert fed == len(RING.pipelines[0].stages) + 1
+
+
+def test_scores_come_in_order_and_end_with_stop():
+    desk = Desk()
+    effects = desk.ask(a_start(prompt=tuple(range(CHUNK + 2)), score_top=1))
+    rows, indices = 0, []
+    for _ in range(2):
+        (step,) = steps(effects)
+        assert step.score is not None and step.sample is None
+        count = len(step.score.next_ids)
+        scores = Scores(((1,),) * count, ((-0.5,),) * count, (-1.0,) * count)
+        effects = desk.do(StepDone(step.work, count, (), 1.0, scores=scores))
+        rows += len(outs(effects)[0].top_ids)
+        indices += [out.index for out in outs(effects)]
+    assert rows == CHUNK + 2 and indices == [0, 1, 2]
+    assert outs(effects)[-1].finish == "stop"
+
+
+def test_rows_of_an_ended_session_are_dropped_at_the_head():
+    desk = Desk(RING)
+    (step,) = steps(desk.ask(a_start()))
+    (effect,) = desk.do(StepDone(step.work, 3, (0, 0, 0), 1.0))
+    back = FrameArrived(an_id(2), replace(effect.activation, stage=2))  # type: ignore[union-attr]
+    desk.ask(Ask("cancel", "a" * 16, ASKER, 1))
+    assert desk.do(back) == []
+    assert desk.machine.local.drops == {"rows of a session that ended": 1}
