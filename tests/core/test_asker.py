@@ -1,0 +1,311 @@
+"""An asker alone: each token once, whatever order messages take, and an end in any case."""
+
+from dataclasses import replace
+
+import pytest
+from builders import a_plan, an_id
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swisd.core import deadlines
+from swisd.core.asker import MAX_ATTEMPTS, Answered, Asker, Ended, Listen, Request, Waiting
+from swisd.core.effects import CancelTimer, Publish, SetTimer
+from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
+from swisd.core.messages import Ask, Digest, MemberView, Out
+from swisd.core.types import Plan, SamplingParams
+
+PLAN = a_plan((0, 6, 1), epoch=3)
+REQUEST = Request("a" * 16, "f" * 16, (1, 2, 3), 5, SamplingParams(), 9, (0,), model_id="tiny")
+quick = settings(deadline=None, derandomize=True)
+
+
+class Desk:
+    """An asker and what it said and gave, in order."""
+
+    def __init__(self, request: Request = REQUEST, plan: Plan | None = PLAN) -> None:
+        self.asker = Asker(request)
+        self.now = 10.0
+        self.tokens: list[int] = []
+        self.rows: list[tuple[int, ...]] = []
+        self.words: list[str] = []
+        self.ended: Ended | None = None
+        self.do(Started())
+        if plan is not None:
+            self.hear(plan)
+
+    def do(self, event: object) -> list[Ask]:
+        """The asks that an event leads to."""
+        asks: list[Ask] = []
+        for effect in self.asker.handle(event, self.now):
+            match effect:
+                case Publish(message=Ask() as ask):
+                    asks.append(ask)
+                case Answered(out=out):
+                    self.tokens += out.tokens
+                    self.rows += out.top_ids
+                case Waiting(text=text):
+                    self.words.append(text)
+                case Ended():
+                    assert self.ended is None
+                    self.ended = effect
+                case other:
+                    assert isinstance(other, (SetTimer, CancelTimer, Listen))
+        return asks
+
+    def hear(self, message: object) -> list[Ask]:
+        return self.do(Received(an_id(1), message))  # type: ignore[arg-type]
+
+    def wait(self, seconds: float) -> list[Ask]:
+        self.now += seconds
+        return self.do(Timer("ask"))
+
+    def out(self, index: int, *tokens: int, **changes: object) -> Out:
+        return replace(Out(self.asker.session, index, 3, tokens), **changes)  # type: ignore[arg-type]
+
+
+def a_stream(desk: Desk, count: int) -> list[Out]:
+    tokens = [desk.out(index, 50 + index) for index in range(count - 1)]
+    return [*tokens, desk.out(count - 1, 50 + count - 1, finish="length")]
+
+
+@quick
+@given(st.data(), st.integers(1, 8))
+def test_each_token_is_given_once_whatever_order_messages_take(data: st.DataObject, count: int):
+    desk = Desk()
+    stream = a_stream(desk, count)
+    extra = data.draw(st.lists(st.sampled_from(stream), max_size=6))
+    for out in data.draw(st.permutations(stream + extra)):
+        desk.hear(out)
+        assert desk.tokens == list(range(50, 50 + len(desk.tokens)))
+    assert desk.tokens == list(range(50, 50 + count))
+    assert desk.ended is not None and desk.ended.finish == "length"
+
+
+@quick
+@given(st.data(), st.integers(1, 8))
+def test_what_was_lost_is_asked_for_again(data: st.DataObject, count: int):
+    desk = Desk()
+    stream = a_stream(desk, count)
+    lost = data.draw(st.sets(st.integers(0, count - 1)))
+    for index, out in enumerate(stream):
+        if index not in lost:
+            desk.hear(out)
+    if lost:
+        (renew,) = desk.wait(deadlines.RENEW)
+        assert (renew.op, renew.from_index) == ("renew", min(lost))
+        for out in stream[renew.from_index :]:
+            desk.hear(out)
+    assert desk.tokens == list(range(50, 50 + count)) and desk.ended is not None
+
+
+def test_it_is_submitted_once_to_the_driver_of_an_active_plan():
+    desk = Desk(plan=None)
+    assert desk.hear(replace(PLAN, active=False)) == []
+    (ask,) = desk.hear(PLAN)
+    assert ask == Ask("start", "a" * 14 + "00", "f" * 16, 3, (1, 2, 3), (), (0,), 5, 9)
+    assert desk.hear(PLAN) == []
+    assert desk.hear(replace(PLAN, active=False)) == []  # came late
+    assert [ask.op for ask in desk.wait(2)] == ["renew"]
+
+
+def test_it_goes_on_with_its_tokens_under_the_next_plan():
+    desk = Desk()
+    desk.hear(desk.out(0, 50)), desk.hear(desk.out(1, 51))
+    old = desk.out(2, 52)
+    assert desk.hear(replace(PLAN, epoch=4, active=False)) == []
+    (again,) = desk.hear(replace(PLAN, epoch=4))
+    assert (again.session, again.epoch, again.emitted) == ("a" * 14 + "01", 4, (50, 51))
+    assert (again.prompt, again.seed) == (REQUEST.prompt, REQUEST.seed)
+    desk.hear(old)  # of the former attempt
+    desk.hear(desk.out(0, 52, epoch=4)), desk.hear(desk.out(1, 53, epoch=4, finish="stop"))
+    assert desk.tokens == [50, 51, 52, 53]
+
+
+def test_messages_that_came_early_do_not_leak_into_the_next_attempt():
+    desk = Desk()
+    desk.hear(desk.out(1, 99))
+    desk.hear(replace(PLAN, epoch=4))
+    desk.hear(desk.out(0, 50))
+    assert desk.tokens == [50]
+
+
+def test_a_session_that_the_swarm_lost_is_tried_again_after_a_while():
+    desk = Desk()
+    desk.hear(desk.out(0, 50))
+    assert desk.hear(desk.out(1, finish="error", error="no answer", retry=True)) == []
+    assert desk.words[-1].startswith("no answer")
+    (again,) = desk.wait(2)
+    assert (again.op, again.emitted, again.session[-2:]) == ("start", (50,), "01")
+
+
+def test_a_driver_that_lags_behind_is_not_asked_in_a_loop():
+    desk = Desk()
+    for _ in range(10):
+        assert desk.hear(desk.out(0, epoch=0, finish="error", error="the plan changed", retry=True)) == []
+    assert [ask.session[-2:] for ask in desk.wait(2)] == ["01"]
+
+
+def test_attempts_have_an_end():
+    desk = Desk()
+    for _ in range(MAX_ATTEMPTS):
+        desk.hear(desk.out(0, finish="error", error="lost", retry=True))
+        desk.wait(2)
+    assert desk.ended is not None and "lost 64 times" in desk.ended.error
+
+
+def test_an_error_of_the_session_itself_ends_it():
+    desk = Desk()
+    desk.hear(desk.out(0, finish="error", error="the prompt is too long"))
+    assert desk.ended == Ended("error", "the prompt is too long", PLAN, 0.0)
+    assert desk.wait(2) == [] and desk.hear(replace(PLAN, epoch=9)) == []
+
+
+def test_patience_ends_and_the_driver_is_told():
+    desk = Desk()
+    desk.wait(deadlines.PATIENCE)
+    assert desk.ended is None
+    (cancel,) = desk.wait(1)
+    assert cancel.op == "cancel"
+    assert desk.ended is not None and desk.ended.error.endswith("the driver does not answer")
+
+
+@pytest.mark.parametrize("sign", ["token", "waiting", "plan", "progress"])
+def test_any_progress_renews_patience(sign: str):
+    desk = Desk()
+    for step in range(5):
+        desk.wait(deadlines.PATIENCE - 5)
+        match sign:
+            case "token":
+                desk.hear(desk.out(step, 50))
+            case "waiting":
+                desk.hear(desk.out(0, waiting=3))
+            case "plan":
+                desk.hear(replace(PLAN, epoch=4 + step))
+            case _:
+                desk.hear(a_digest(a_member(progress=step / 10)))
+    assert desk.ended is None
+
+
+def test_without_progress_in_the_digest_patience_ends():
+    desk = Desk(plan=None)
+    for _ in range(30):
+        desk.hear(a_digest(a_member(state="failed", note="disk full")))
+        desk.wait(2)
+    assert desk.ended is not None and desk.ended.error.endswith("d1 failed: disk full")
+
+
+def test_another_model_than_the_wanted_one_is_an_error_with_advice():
+    desk = Desk(replace(REQUEST, model_id="other"))
+    assert desk.ended is not None
+    assert desk.ended.error.startswith("the swarm runs tiny, not other") and "swisd up" in desk.ended.error
+    assert Desk(replace(REQUEST, model_id="")).ended is None
+
+
+def test_stopping_cancels_at_the_driver():
+    desk = Desk()
+    (cancel,) = desk.do(Stopping())
+    assert (cancel.op, cancel.session, cancel.epoch) == ("cancel", desk.asker.session, 3)
+    assert desk.ended is not None and desk.ended.finish == "cancelled"
+    assert Desk(plan=None).do(Stopping()) == []
+
+
+def a_member(**changes: object) -> MemberView:
+    member = MemberView(an_id(1), "d1", "alive", "idle", (), 0, 1, True, 0)
+    return replace(member, **changes)  # type: ignore[arg-type]
+
+
+def a_digest(*members: MemberView, note: str = "") -> Digest:
+    return Digest(an_id(1), 1, 1, members, note=note)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (a_plan(problem="33 MiB missing"), "33 MiB missing"),
+        (a_digest(note="downloads tiny: 40%"), "downloads tiny: 40%"),
+        (a_digest(a_member(state="measuring")), "d1 is measuring"),
+        (a_digest(a_member(state="loading", progress=0.25)), "d1 is loading 25%"),
+        (a_digest(a_member(state="failed", note="disk full")), "d1 failed: disk full"),
+        (a_digest(a_member()), "waiting for a plan"),
+    ],
+)
+def test_why_nothing_comes_yet_is_said_once(message: object, words: str):
+    desk = Desk(plan=None)
+    desk.hear(message), desk.hear(message)
+    assert desk.words == [words]
+
+
+def test_queue_and_bus_are_said():
+    desk = Desk()
+    desk.hear(desk.out(0, waiting=2)), desk.hear(desk.out(0, waiting=2))
+    desk.do(BusChanged(False))
+    assert desk.words == ["busy: 2 before you", "the swarm's bus is lost; trying to reach it again"]
+    desk.hear(desk.out(0, 50))  # the place in the queue took no number
+    assert desk.tokens == [50]
+
+
+def test_scores_of_a_repeated_attempt_are_given_once():
+    desk = Desk(replace(REQUEST, score_top=1))
+
+    def scores(index: int, *ids: int) -> Out:
+        count = len(ids)
+        top = tuple((item,) for item in ids)
+        return desk.out(index, top_ids=top, top_logprobs=((0.0,),) * count, next_logprobs=(None,) * count)
+
+    desk.hear(scores(0, 1, 2))
+    desk.hear(replace(PLAN, epoch=4))
+    desk.hear(scores(0, 1)), desk.hear(scores(1, 2, 3)), desk.hear(scores(2, 4))
+    assert desk.rows == [(1,), (2,), (3,), (4,)]
+
+
+events = st.one_of(
+    st.builds(lambda epoch, active: ("plan", epoch, active), st.integers(1, 4), st.booleans()),
+    st.builds(lambda epoch: ("empty", epoch), st.integers(1, 4)),
+    st.builds(lambda step: ("driver", step), st.integers(0, 5)),
+    st.builds(lambda index: ("again", index), st.integers(0, 9)),
+    st.just(("lost",)),
+    st.just(("renew",)),
+)
+
+
+@quick
+@given(st.lists(events, max_size=40))
+def test_over_any_changes_of_plan_the_stream_has_no_gap_and_no_repeat(steps: list[tuple]):
+    """A driver that answers each attempt from its emitted tokens on, while plans come and go."""
+    desk, count = Desk(plan=None), 5
+    attempt: Ask | None = None
+    sent: list[Out] = []
+
+    def take(asks: list[Ask]) -> None:
+        nonlocal attempt, sent
+        for ask in asks:
+            if ask.op == "start":
+                attempt, sent = ask, []
+            elif ask.op == "renew" and attempt is not None and ask.session == attempt.session:
+                for out in sent[ask.from_index :]:
+                    take(desk.hear(out))
+
+    for step in steps:
+        match step:
+            case ("plan", epoch, active):
+                take(desk.hear(replace(PLAN, epoch=epoch, active=active)))
+            case ("empty", epoch):
+                take(desk.hear(a_plan(epoch=epoch, problem="no room")))
+            case ("driver", arrives) if attempt is not None:
+                at = len(attempt.emitted) + len(sent)
+                if at < count:
+                    finish = "length" if at == count - 1 else None
+                    sent.append(Out(attempt.session, len(sent), attempt.epoch, (50 + at,), finish=finish))
+                    if arrives:
+                        take(desk.hear(sent[-1]))
+            case ("again", index) if index < len(sent):
+                take(desk.hear(sent[index]))
+            case ("lost",) if attempt is not None:
+                error = Out(attempt.session, len(sent), 1, finish="error", error="lost", retry=True)
+                sent.append(error)
+                take(desk.hear(error))
+                attempt = None
+            case ("renew",):
+                take(desk.wait(2))
+        assert desk.tokens == list(range(50, 50 + len(desk.tokens)))
+        assert desk.ended is None or desk.tokens == list(range(50, 50 + count))

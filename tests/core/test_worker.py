@@ -1,0 +1,227 @@
+"""A device as a worker: which rows it runs, which it drops, and what it frees."""
+
+from dataclasses import replace
+
+import pytest
+from builders import a_config, a_plan, an_id, said
+
+from swisd.core import deadlines
+from swisd.core.effects import (
+    Activation,
+    DropSession,
+    Effect,
+    LoadShards,
+    Notice,
+    RunStep,
+    SendFrame,
+    UnloadShards,
+    Work,
+)
+from swisd.core.events import (
+    FrameArrived,
+    FrameLost,
+    LoadFailed,
+    LoadProgress,
+    Received,
+    ShardsLoaded,
+    StepDone,
+    StepFailed,
+    Timer,
+)
+from swisd.core.machine import NodeMachine
+from swisd.core.messages import Ask, Beat
+from swisd.core.types import Plan, Slot
+
+RING = a_plan((0, 2, 1), (2, 4, 2), (4, 6, 1), epoch=5)
+DRIVER = an_id(1)
+
+
+class Bench:
+    """Device 2 of the ring, whose computations are done by hand."""
+
+    def __init__(self, plan: Plan = RING, *, loaded: bool = True) -> None:
+        self.machine = NodeMachine(a_config(2, claims="never"))
+        self.now = 100.0
+        self.first = self.plan(plan)
+        if loaded:
+            self.do(ShardsLoaded(plan.epoch, 1))
+
+    def do(self, event: object) -> list[Effect]:
+        return self.machine.handle(event, self.now)  # type: ignore[arg-type]
+
+    def plan(self, plan: Plan) -> list[Effect]:
+        return self.do(Received(plan.host, plan))
+
+    def frame(self, *, sender: str = DRIVER, **changes: object) -> list[Effect]:
+        return self.do(FrameArrived(sender, rows(**changes)))
+
+    @property
+    def drops(self) -> dict[str, int]:
+        return self.machine.local.drops
+
+
+def rows(step: int = 0, *, session: str = "a" * 16, position: int = 0, **changes: object) -> Activation:
+    slot = Slot(session, step, position, 3, 1)
+    return replace(Activation(5, 0, 1, (slot,), 3, (1, 2, 3)), **changes)  # type: ignore[arg-type]
+
+
+def kinds(effects: list[Effect], kind: type) -> list[Effect]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def state(effects: list[Effect]) -> list[tuple[str, int]]:
+    return [(beat.state, beat.epoch) for beat in said(effects, Beat)]  # type: ignore[union-attr]
+
+
+def test_it_loads_its_stages_and_says_how_far_it_is():
+    bench = Bench(loaded=False)
+    (load,) = kinds(bench.first, LoadShards)
+    assert load == LoadShards(5, RING.model, ((1, RING.pipelines[0].stages[1]),), RING.context)
+    assert state(bench.first) == [("fetching", 5)]
+    effects = bench.do(LoadProgress(5, True, 0.5, "layer 3"))
+    (beat,) = said(effects, Beat)
+    assert (beat.state, beat.progress, beat.note) == ("loading", 0.5, "layer 3")  # type: ignore[union-attr]
+    assert state(bench.do(ShardsLoaded(5, 77))) == [("ready", 5)]
+    assert state(bench.do(LoadProgress(4, True, 0.5))) == []
+
+
+def test_a_failure_to_load_is_said_with_its_reason():
+    bench = Bench(loaded=False)
+    effects = bench.do(LoadFailed(5, "disk full"))
+    (beat,) = said(effects, Beat)
+    assert (beat.state, beat.epoch, beat.note) == ("failed", 5, "disk full")  # type: ignore[union-attr]
+    assert bench.do(LoadFailed(4, "old")) == [] and bench.do(ShardsLoaded(4, 1)) == []
+
+
+def test_rows_are_run_and_sent_on():
+    bench = Bench()
+    (step,) = bench.frame()
+    assert step == RunStep(Work(5, 1, "a" * 16, 0), rows())
+    (sent,) = bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0))
+    assert sent == SendFrame(DRIVER, Activation(5, 0, 2, rows().slots, 3, (4, 5, 6)))
+    assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0)) == []  # it ends once
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"epoch": 4}, "frame of another epoch"),
+        ({"epoch": 6}, "frame of another epoch"),
+        ({"stage": 0}, "frame for a stage of another device"),
+        ({"stage": 2}, "frame for a stage of another device"),
+        ({"stage": 99}, "frame for a stage of another device"),
+        ({"pipeline": 1}, "frame for a stage of another device"),
+        ({"sender": an_id(3)}, "frame from a device that is not the stage before"),
+        ({"sender": an_id(2)}, "frame from a device that is not the stage before"),
+        ({"position": RING.context - 2}, "frame beyond the context"),
+        ({"step": 1}, "frame out of order"),
+        ({"slots": ()}, "rows of a session that ended"),
+    ],
+)
+def test_wrong_rows_are_dropped_and_counted(wrong: dict[str, object], reason: str):
+    bench = Bench()
+    assert bench.frame(**wrong) == []  # type: ignore[arg-type]
+    assert bench.drops == {reason: 1}
+    assert len(bench.frame()) == 1  # and the right ones still run
+
+
+def test_repeated_and_skipped_rows_are_dropped():
+    bench = Bench()
+    assert [len(bench.frame(step=step)) for step in (0, 0, 2, 1, 1, 3, 2)] == [1, 0, 0, 1, 0, 0, 1]
+    assert bench.drops == {"repeated frame": 2, "frame out of order": 2}
+
+
+def test_rows_before_the_shard_is_loaded_are_dropped():
+    bench = Bench(loaded=False)
+    assert bench.frame() == []
+    bench.do(ShardsLoaded(5, 1))
+    assert len(bench.frame()) == 1
+
+
+def test_rows_while_another_hosts_plan_of_that_epoch_loads_are_dropped():
+    bench = Bench()
+    bench.plan(replace(RING, host=an_id(3), pipelines=a_plan((0, 3, 1), (3, 4, 2), (4, 6, 1)).pipelines))
+    assert bench.frame() == [] and bench.drops == {"frame of another epoch": 1}
+
+
+def test_a_new_plan_frees_sessions_and_forgets_old_work():
+    bench = Bench()
+    (step,) = bench.frame()
+    effects = bench.plan(replace(RING, epoch=6))
+    assert DropSession("a" * 16) in effects
+    assert kinds(effects, LoadShards) == []  # the same shard: nothing to load
+    assert state(effects) == [("ready", 6)]
+    assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0)) == []
+    assert bench.do(StepFailed(step.work, "gone")) == []
+    assert bench.do(FrameLost(DRIVER, step.activation, "gone")) == []
+    assert len(bench.frame(epoch=6)) == 1  # numbered anew
+
+
+def test_another_shard_or_context_is_loaded_anew():
+    for plan in (
+        replace(RING, epoch=6, context=2048),
+        replace(RING, epoch=6, pipelines=a_plan((0, 3, 1), (3, 4, 2), (4, 6, 1)).pipelines),
+        replace(RING, epoch=6, model="cd" * 32),
+    ):
+        effects = Bench().plan(plan)
+        assert len(kinds(effects, LoadShards)) == 1 and state(effects) == [("fetching", 6)]
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_plan_without_this_device_frees_the_shard_even_while_it_loads(loaded: bool):
+    effects = Bench(loaded=loaded).plan(a_plan((0, 6, 1), epoch=6))
+    assert kinds(effects, UnloadShards) and state(effects) == [("idle", 6)]
+
+
+def test_old_and_repeated_plans_do_nothing():
+    bench = Bench()
+    assert bench.plan(RING) == []
+    assert bench.plan(replace(RING, epoch=4)) == []
+    assert bench.plan(replace(RING, host=an_id(0))) == []
+    assert bench.plan(replace(RING, active=False)) == []  # came late
+    assert bench.machine.local.plan == RING
+    assert bench.drops == {"plan of an old epoch": 2, "plan from before it was active": 1}
+
+
+def test_the_drivers_cancel_frees_the_cache_and_what_still_comes_is_dropped():
+    bench = Bench()
+    (step,) = bench.frame()
+    effects = bench.do(Received(DRIVER, Ask("cancel", "a" * 16, DRIVER, 5)))
+    assert effects == [DropSession("a" * 16)]
+    assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0)) == []
+    assert bench.frame(step=1) == [] and bench.frame(step=0) == []
+    assert bench.drops == {"rows of a session that ended": 2}
+    assert bench.do(Received(DRIVER, Ask("cancel", "a" * 16, DRIVER, 5))) == []
+
+
+def test_a_session_whose_driver_fell_silent_is_freed():
+    bench = Bench()
+    bench.frame()
+    bench.now += deadlines.IDLE_SESSION
+    bench.frame(step=1)
+    bench.now += deadlines.IDLE_SESSION
+    assert not kinds(bench.do(Timer("beat")), DropSession)
+    bench.now += 1
+    assert kinds(bench.do(Timer("beat")), DropSession) == [DropSession("a" * 16)]
+
+
+def test_trouble_is_told_to_the_driver_and_once_to_the_person():
+    bench = Bench()
+    (step,) = bench.frame()
+    effects = bench.do(StepFailed(step.work, "no memory"))
+    (fail,) = said(effects, Ask)
+    assert (fail.op, fail.session, fail.epoch) == ("fail", "a" * 16, 5)  # type: ignore[union-attr]
+    assert "d2: no memory" in fail.note  # type: ignore[union-attr]
+    lost = [bench.do(FrameLost(DRIVER, rows(session=f"{n:016x}", stage=2), "refused")) for n in range(3)]
+    assert [len(said(effects, Ask)) for effects in lost] == [1, 1, 1]
+    assert [len(kinds(effects, Notice)) for effects in lost] == [1, 0, 0]
+
+
+def test_time_of_one_token_steps_is_the_median():
+    bench = Bench()
+    for step, ms in enumerate((5.0, 1.0, 100.0, 2.0, 3.0)):
+        slot = Slot("a" * 16, step, step, 1, 1)
+        bench.frame(slots=(slot,), rows=1)
+        bench.do(StepDone(Work(5, 1, "a" * 16, step), 1, (1,), ms))
+    (beat,) = said(bench.do(Timer("beat")), Beat)
+    assert beat.stage_ms == 3.0  # type: ignore[union-attr]
