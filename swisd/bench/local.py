@@ -62,8 +62,9 @@ class LocalSwarm:
 
     def _start(self, home: Path, more: Sequence[str]) -> None:
         command = [
-            sys.executable, "-c", "from swisd.cli.app import main; main()", "up", "--headless", "--home",
-            str(home), "--name", home.name, "--threads", "1", "--address", "127.0.0.1", "--memory", "1GiB", *more,
+            sys.executable, "-c", "from swisd.cli.app import main; main()", "up", "--headless",
+            "--home", str(home), "--name", home.name, "--threads", "1", "--address", "127.0.0.1",
+            "--memory", "1GiB", *more,
         ]  # fmt: skip
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -3,8 +3,6 @@
 zeroconf is optional: a phone has none, and asks over UDP instead (probing.py).
 """
 
-# ruff: noqa: ASYNC109
-
 import asyncio
 import importlib.util
 import logging

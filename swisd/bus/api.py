@@ -3,8 +3,6 @@
 Payloads are raw bytes: sealing them with the swarm key (wire/envelope.py) is the node's part.
 """
 
-# ruff: noqa: ASYNC109  (deadlines are arguments here, see net/secure.py)
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass

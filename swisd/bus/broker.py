@@ -1,7 +1,5 @@
 """The broker inside the swarm's host: amqtt without a socket of its own, fed by the listener."""
 
-# ruff: noqa: ASYNC109
-
 import asyncio
 import importlib.util
 import logging

@@ -3,8 +3,6 @@
 Whatever is found has proved the swarm key and answered as a broker before it is returned.
 """
 
-# ruff: noqa: ASYNC109
-
 import asyncio
 import os
 import socket

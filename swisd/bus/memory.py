@@ -1,7 +1,5 @@
 """The bus without a network: for tests, and for a device that is alone."""
 
-# ruff: noqa: ASYNC109
-
 import asyncio
 from collections import Counter, deque
 from itertools import count

@@ -4,8 +4,6 @@ paho runs in a thread of its own; everything it has to tell goes through one bou
 loop, so callbacks come in order and in one thread.
 """
 
-# ruff: noqa: ASYNC109
-
 import asyncio
 import logging
 import threading

@@ -171,9 +171,10 @@ class OfferChanged:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A message or frame that was refused at the door, by reason."""
+    """Messages or frames that were refused at the door, by reason."""
 
     reason: str
+    count: int = 1
 
 
 Event = (

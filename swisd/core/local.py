@@ -39,11 +39,11 @@ class Local:
         """The manifest of the plan's model, once known."""
         return self.manifests.get(self.plan.model) if self.plan else None
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, count: int = 1) -> None:
         """Count a refused message. At most 32 reasons are told apart."""
         if reason not in self.drops and len(self.drops) >= 31:
             reason = "other"
-        self.drops[reason] = self.drops.get(reason, 0) + 1
+        self.drops[reason] = self.drops.get(reason, 0) + count
 
     def enter(self, state: DeviceState, progress: float = 0.0, note: str = "") -> bool:
         """Change what the next heartbeat says; True if it differs enough to be said at once."""

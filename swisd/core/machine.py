@@ -250,7 +250,7 @@ class NodeMachine:
             case OfferChanged():
                 self.member.on_offer(event, out)
             case Dropped():
-                self.local.drop(event.reason)
+                self.local.drop(event.reason, event.count)
             case _:
                 pass
 

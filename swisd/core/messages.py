@@ -86,6 +86,7 @@ class MemberView:
     rtt_ms: Millis = 0.0
     progress: Annotated[float, Range(0.0, 1.0)] = 0.0
     note: Note = ""
+    drops: Annotated[int, Range(0, 1 << 53)] = 0  # messages it refused: malformed, foreign, late
 
 
 @dataclass(frozen=True, slots=True)

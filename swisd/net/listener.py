@@ -1,7 +1,5 @@
 """One TCP port for all purposes: only connections that prove the swarm key reach a handler."""
 
-# ruff: noqa: ASYNC109  (deadlines are arguments here, see secure.py)
-
 import asyncio
 import errno
 import logging

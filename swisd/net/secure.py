@@ -4,8 +4,6 @@ Whoever wants a socket to another device takes it from here, so that proof (and 
 home. A deadline is an argument here because it spans several waits and says in its error what it was for.
 """
 
-# ruff: noqa: ASYNC109
-
 import asyncio
 import os
 import socket

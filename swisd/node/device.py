@@ -1,5 +1,6 @@
 """`swisd up`: one device with its port, bus, lanes and node, from start to a clean end."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from swisd.bus.announce import Announcer
 from swisd.bus.api import Bus, Will
 from swisd.bus.broker import EmbeddedBroker
-from swisd.bus.discovery import DEFAULT_PORT
+from swisd.bus.discovery import DEFAULT_PORT, find
 from swisd.bus.endpoint import SwarmBroker
 from swisd.bus.mqtt import MqttBus
 from swisd.bus.probing import Responder
@@ -34,6 +35,7 @@ from swisd.wire.topics import swarm_id
 
 log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
+LOST_S = 5.0  # between looks at a bus that is away
 
 
 class Device:
@@ -49,6 +51,8 @@ class Device:
         self._lanes: LaneChooser | None = None
         self._blobs: BlobServer | None = None
         self.node: Node | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._bus_host, self._bus_port = "", 0
         self.port = 0
         self.join_code = ""
 
@@ -90,6 +94,10 @@ class Device:
         tcp = TcpLanes(key, config.device, node.addresses_of, node.on_frame, self._lane_down)
         bus_lanes = BusLanes(config.device, node.courier.publish_shard, node.on_frame, reachable=node.knows)
         node.shard_sink = bus_lanes.feed
+        listener = self._listener
+        node.count_refused(lambda: {f"stranger: {why}": count for why, count in listener.refused.items()})
+        node.count_refused(lambda: tcp.drops)
+        node.count_refused(lambda: bus_lanes.drops)
         self._lanes = LaneChooser(tcp, bus_lanes, settings.swarm.lane, on_change=self._lane_changed)
         self._blobs = BlobServer(node.supply.store)
         self._listener.set_handler(Purpose.LANE, tcp.serve)
@@ -103,9 +111,12 @@ class Device:
         node.start(self._lanes)
         await self._bus.start()
         await self._tell_others(addresses)
+        self._following = asyncio.create_task(self._follow_host(), name="follow the host")
 
     async def stop(self) -> None:
         """Leave the swarm and close everything; safe to call at any point."""
+        if self._following is not None:
+            self._following.cancel()
         if self._announcer is not None:
             await self._announcer.withdraw()
         if self._responder is not None:
@@ -156,30 +167,75 @@ class Device:
     async def _tell_others(self, addresses: tuple[str, ...]) -> None:
         """Leave word: for this home's commands, for the next start, for devices that look for the swarm."""
         way, device = self._way, self._settings.device
-        host, port = way.host or (device.address or LOOPBACK), way.port or self.port
-        broker = self._settings.swarm.broker if way.outside is not None else ""
-        self._home.set_running(Running(os.getpid(), host, port, self.port, broker, device.address))
-        shown = (
-            JoinCode(way.key, way.host or addresses[0], port) if way.outside is None else JoinCode(way.key)
-        )
-        self.join_code = str(shown)
-        if way.host:
-            self._home.remember_host(way.host, way.port)
-        if not self.hosting or not self._settings.swarm.announce:
+        self._note_host(way.host or (device.address or LOOPBACK), way.port or self.port)
+        if way.outside is not None:
+            self.join_code = str(JoinCode(way.key))
             return
-        ident = self._home.identity().device
+        self.join_code = str(JoinCode(way.key, way.host or addresses[0], way.port or self.port))
+        if self._settings.swarm.announce:
+            await self._answer_seekers()
+
+    async def _answer_seekers(self) -> None:
+        """Every device tells those who hold the key where the host is; only the host announces itself."""
+        way, device = self._way, self._settings.device
         try:
-            where = HostAddress(ident, "", self.port)
-            self._responder = await Responder.start(
-                device.address or "0.0.0.0", self.port, way.key, lambda: where
-            )
+            bind = device.address or "0.0.0.0"
+            self._responder = await Responder.start(bind, self.port, way.key, self._where_the_host_is)
         except OSError as error:
             log.warning("cannot answer devices that look for this swarm over UDP: %s", error)
-        if self._settings.swarm.multicast and not device.address:
+        if self.hosting and self._settings.swarm.multicast and not device.address:
             from swisd import __version__
 
+            ident = self._home.identity().device
             self._announcer = Announcer(swarm_id(way.key), ident, __version__, self.port)
             await self._announcer.publish()
+
+    def _where_the_host_is(self) -> HostAddress | None:
+        """For a device that asks. Empty address: this device. An address of the loopback helps nobody."""
+        if self.hosting:
+            return HostAddress(self._home.identity().device, "", self.port)
+        host = self.node.machine.leadership.host if self.node is not None else None
+        if host is None or not self._bus_host or self._bus_host.startswith("127."):
+            return None
+        return HostAddress(host, self._bus_host, self._bus_port)
+
+    def _note_host(self, host: str, port: int) -> None:
+        """Remember where the bus is, for the commands of this home and for the next start."""
+        way = self._way
+        self._bus_host, self._bus_port = host, port
+        broker = self._settings.swarm.broker if way.outside is not None else ""
+        running = Running(os.getpid(), host, port, self.port, broker, self._settings.device.address)
+        self._home.set_running(running)
+        if way.host:
+            self._home.remember_host(host, port)
+
+    async def _follow_host(self) -> None:
+        """When the bus stays away, look for the host: it may have come back at another address."""
+        bus, way = self._bus, self._way
+        if not isinstance(bus, MqttBus) or self.hosting or way.outside is not None:
+            return
+        while True:
+            await asyncio.sleep(LOST_S)
+            if bus.connected:
+                continue
+            found = await find(
+                way.key,
+                self._home.identity().device,
+                hints=[(self._bus_host, self._bus_port)],
+                timeout=self._settings.swarm.find_seconds,
+                zeroconf=self._settings.swarm.multicast,
+                extra_ports=self._settings.swarm.probe_ports,
+            )
+            if (
+                found is not None
+                and not bus.connected
+                and (found.host, found.port) != (self._bus_host, self._bus_port)
+            ):
+                self._observe(
+                    Notice("info", f"the host is at {found.host}:{found.port} now (by {found.how})")
+                )
+                self._note_host(found.host, found.port)
+                bus.set_endpoint(found.host, found.port)
 
     def _lane_down(self, device: str, reason: str) -> None:
         log.info("lane to %s is down: %s", device, reason)

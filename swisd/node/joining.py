@@ -1,5 +1,6 @@
 """How a device comes into a swarm: it makes one, finds its host, or is told where the host is."""
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from swisd.node.home import Home
 from swisd.node.settings import Settings
 from swisd.wire.joincode import JoinCode
 from swisd.wire.topics import swarm_id
+
+LOOK_AROUND_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ async def find_way(home: Home, settings: Settings, code: JoinCode | None) -> Way
         key = _keep(home, key)
         return Way(key, outside=outside, said=f"external broker {outside.host}:{outside.port}")
     if key is None:
-        return Way(_keep(home, None), said="a new swarm")
+        return Way(_keep(home, None), said=await _new_swarm(home, settings))
     hints = [(code.host, code.port)] if code is not None and code.host and code.port else []
     attempts = Attempts()
     found = await find(
@@ -62,6 +65,21 @@ async def find_way(home: Home, settings: Settings, code: JoinCode | None) -> Way
     raise NoSwarm(
         f"no device of swarm {swarm_id(key)} answers; is `swisd up` running there, and is this device on the "
         f"same network? tried: {tried or 'nothing'}"
+    )
+
+
+async def _new_swarm(home: Home, settings: Settings) -> str:
+    """What to say of a new swarm: perhaps its owner meant to join the one next door."""
+    attempts = Attempts()
+    if settings.swarm.multicast and not settings.device.address:
+        nobody = secrets.token_bytes(16)
+        await find(nobody, home.identity().device, timeout=LOOK_AROUND_S, attempts=attempts)
+    if not attempts.others:
+        return "a new swarm"
+    names = ", ".join(sorted(attempts.others))
+    return (
+        f"a new swarm; on this network there is also swarm {names}: to join it instead, stop this and run "
+        "`swisd up --join CODE` with the code that `swisd code` shows there"
     )
 
 

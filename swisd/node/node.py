@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from swisd.core.config import DeviceConfig
@@ -95,6 +95,7 @@ class Node:
         self._outgoing: Outgoing | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._refusals: list[tuple[Callable[[], Mapping[str, int]], Counter[str]]] = []
         self._loading: asyncio.Task[Any] | None = None
         self._events: deque[Event] = deque()
         self._to_publish: deque[Publish] = deque()
@@ -318,7 +319,20 @@ class Node:
             links.append(PeerLink(device, measured.rtt_ms, min(measured.mbit_s, 1e7)))
         self.post(LinksMeasured(tuple(links)))
 
+    def count_refused(self, source: Callable[[], Mapping[str, int]]) -> None:
+        """Add a counter of what is refused before it reaches the machine (strangers, bad frames)."""
+        self._refusals.append((source, Counter()))
+
+    def _watch_refusals(self) -> None:
+        for source, before in self._refusals:
+            now = source()
+            for reason, count in now.items():
+                if count > before[reason]:
+                    self.post(Dropped(reason, count - before[reason]))
+                    before[reason] = count
+
     def _watch_memory(self) -> None:
+        self._watch_refusals()
         local = self.machine.local
         manifest, plan = local.manifest, local.plan
         held = 0

@@ -20,11 +20,24 @@ WAIT_S = 90.0
 class DeviceProcess:
     """One `swisd up --headless`. Its lines on standard error are kept; `wait_for` waits for one of them."""
 
-    def __init__(self, name: str, home: Path, arguments: Sequence[str], prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, home: Path, arguments: Sequence[str], prefix: Sequence[str] = (),
+        program: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.name, self.home = name, home
         self.lines: list[str] = []
         self._news = threading.Condition()
-        command = [*prefix, *swisd(), "up", "--headless", "--name", name, "--home", str(home), *arguments]
+        command = [
+            *prefix,
+            *(program or swisd()),
+            "up",
+            "--headless",
+            "--name",
+            name,
+            "--home",
+            str(home),
+            *arguments,
+        ]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             env=environment(),
@@ -89,22 +102,22 @@ class Swarm:
     devices: list[DeviceProcess] = field(default_factory=list)
     code: str = ""
 
-    def start(self, name: str, *arguments: str, settings: str = "", loopback: bool = True) -> DeviceProcess:
-        """Start a device. The first holds the model; the others join it."""
+    def start(
+        self, name: str, *arguments: str, settings: str = "", program: Sequence[str] = ()
+    ) -> DeviceProcess:
+        """Start a device (with another program, if given). The first holds the model; the others join it."""
         home = self.root / name
         home.mkdir(parents=True, exist_ok=True)
         if settings:
             (home / "swisd.toml").write_text(settings)
-        options = [*arguments]
-        if loopback:
-            options += ["--address", "127.0.0.1"]
+        options = [*arguments, "--address", "127.0.0.1"]
         if "--threads" not in options:
             options += ["--threads", "1"]
         if self.devices:
             options += ["--join", self.code]
         else:
             give_model(self.model_home, home)
-        device = DeviceProcess(name, home, options)
+        device = DeviceProcess(name, home, options, program=program)
         self.devices.append(device)
         if not self.code:
             self.code = device.wait_for(r"join code: (swisd://\S+)")[1]

@@ -5,12 +5,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.live.swarm import Swarm, run
+from tests.live.swarm import DeviceProcess, Swarm, run
 
 pytestmark = [pytest.mark.live, pytest.mark.model, pytest.mark.timeout(240)]
 
@@ -184,3 +185,53 @@ def test_signals_end_a_device_cleanly(new_swarm: Callable[[], Swarm]) -> None:
     swarm.devices.clear()
     assert not (ann.home / "node.json").exists()
     assert not any("Traceback" in line for device in (ann, bob) for line in device.lines)
+
+
+PHONE = """
+import sys
+from importlib.machinery import PathFinder
+LACKS = {"amqtt", "zeroconf", "psutil", "onnx", "gguf", "tokenizers", "cryptography", "argon2", "pydantic"}
+class Lacking(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in LACKS else PathFinder.find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Lacking
+from swisd.cli.app import main
+main()
+"""
+
+
+def test_a_phone_without_the_laptops_packages_works_and_asks(new_swarm: Callable[[], Swarm]) -> None:
+    """What cannot be installed in Termux cannot be found: the device is a worker and an asker still."""
+    swarm = new_swarm()
+    swarm.start("laptop", "--memory", "80MiB")
+    phone = swarm.start("phone", "--memory", "80MiB", program=[sys.executable, "-c", PHONE])
+    swarm.devices[0].wait_for("is in force")
+    answer = swarm.ask("What is snow?", *GREEDY, "--max-tokens", "12", device=phone)
+    assert {shard["name"] for shard in answer["plan"]["shards"]} == {"laptop", "phone"}
+    done = subprocess.run(
+        [sys.executable, "-c", PHONE, "ask", "What is snow?", *GREEDY, "--max-tokens", "12", "--json", "--home",
+         str(phone.home)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1])["token_ids"] == answer["token_ids"]
+
+
+def test_the_swarm_forms_again_when_its_host_comes_back_at_another_port(
+    new_swarm: Callable[[], Swarm],
+) -> None:
+    swarm = new_swarm()
+    host = swarm.start("host", "--memory", "90MiB")
+    worker = swarm.start("worker", "--memory", "90MiB", settings="[swarm]\nfind_seconds = 2.0\n")
+    worker.wait_for("is in force")
+    before = swarm.ask("What is snow?", *GREEDY, "--max-tokens", "12")
+    host.stop(signal.SIGKILL)
+    worker.wait_for("bus")
+    mark = worker.mark
+    home = host.home
+    again = DeviceProcess("host", home, ["--memory", "90MiB", "--threads", "1", "--address", "127.0.0.1"])
+    swarm.devices[0] = again
+    worker.wait_for("is in force", after=mark)
+    after = swarm.ask("What is snow?", *GREEDY, "--max-tokens", "12")
+    assert after["token_ids"] == before["token_ids"]
+    assert after["plan"]["epoch"] > before["plan"]["epoch"]
