@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
@@ -12,20 +11,13 @@ from swisd.core.effects import (
     CancelTimer,
     DropSession,
     Effect,
-    GetManifest,
     Lead,
-    LoadShards,
-    MeasureCompute,
-    MeasureLinks,
     Notice,
-    ProvideModel,
     Publish,
     RunStep,
     SendFrame,
     SetTimer,
-    UnloadShards,
 )
-from swisd.core.errors import SwisdError
 from swisd.core.events import (
     BusChanged,
     Dropped,
@@ -33,14 +25,7 @@ from swisd.core.events import (
     FrameArrived,
     FrameLost,
     HoldingsChanged,
-    LinksMeasured,
-    LoadFailed,
-    LoadProgress,
-    ManifestFailed,
-    ManifestReady,
     OfferChanged,
-    ProvideFailed,
-    ProvideProgress,
     Received,
     Started,
     Stopping,
@@ -48,21 +33,20 @@ from swisd.core.events import (
 )
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Digest, Message
-from swisd.core.types import PeerLink, Plan
+from swisd.core.types import Plan
 from swisd.node.compute import Compute
 from swisd.node.courier import Courier
+from swisd.node.errands import Errands
 from swisd.node.home import Home
-from swisd.node.importing import import_model
 from swisd.node.memory import available_bytes, offer
 from swisd.node.outgoing import Outgoing, activation_of
 from swisd.node.supply import Supply
-from swisd.transport.api import LaneDown, Lanes
+from swisd.transport.api import Lanes
 from swisd.wire.frames import Frame, FrameKind
 from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
 OFFER_EVERY = 5.0  # seconds between looks at the memory
-PING_BYTES, PING_COUNT = 128 << 10, 8
 
 Observed = Notice | Digest | Plan | BusChanged
 LED = (Kind.BEAT, Kind.CAP, Kind.GONE, Kind.CALL)
@@ -88,15 +72,13 @@ class Node:
         self.supply = Supply(home.blobs, home.models, key, config.device)
         self.courier = Courier(key, config.device, self._on_message, self._on_drop, self.feed_shard)
         self.shard_sink: Callable[[str, memoryview], None] | None = None
-        self._home, self._observe, self._asked_memory = home, observe, asked_memory
+        self._observe, self._asked_memory = observe, asked_memory
         self._loop = asyncio.get_running_loop()
         self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self.post)
-        self._lanes: Lanes | None = None
         self._outgoing: Outgoing | None = None
+        self._errands = Errands(self.machine.local, home, self.supply, self._compute, self.post, observe)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._refusals: list[tuple[Callable[[], Mapping[str, int]], Counter[str]]] = []
-        self._loading: asyncio.Task[Any] | None = None
         self._events: deque[Event] = deque()
         self._to_publish: deque[Publish] = deque()
         self._handling = False
@@ -106,7 +88,7 @@ class Node:
 
     def start(self, lanes: Lanes) -> None:
         """Begin; the bus was attached to the courier before and may connect any time."""
-        self._lanes = lanes
+        self._errands.lanes = lanes
         self._outgoing = Outgoing(lanes, self.config.device, self._frame_lost)
         self.courier.subscribe(Kind.PLAN)
         self.courier.subscribe(Kind.SWARM)
@@ -123,10 +105,7 @@ class Node:
         self._stopped = True
         for handle in self._timers.values():
             handle.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5.0)
+        await self._errands.close()
         if self._outgoing is not None:
             await self._outgoing.close()
         await self.supply.close()
@@ -226,7 +205,7 @@ class Node:
                 for kind in LED:
                     (self.courier.subscribe if effect.leading else self.courier.unsubscribe)(kind)
             case _:
-                self._do_long(effect)
+                self._errands.do(effect)
 
     def _publish_all(self) -> None:
         """Say what the machine said, one turn of the loop later.
@@ -237,87 +216,6 @@ class Node:
         while self._to_publish:
             effect = self._to_publish.popleft()
             self.courier.publish(effect.message, effect.to)
-
-    def _do_long(self, effect: Effect) -> None:
-        """Effects that take a while; each has a task."""
-        match effect:
-            case LoadShards():
-                self._cancel_loading()
-                self._loading = self._spawn(self._load(effect))
-            case UnloadShards():
-                self._cancel_loading()
-                self._compute.unload()
-            case GetManifest():
-                self._spawn(self._get_manifest(effect))
-            case ProvideModel():
-                self._spawn(self._provide(effect.model_id))
-            case MeasureCompute():
-                manifest = self.machine.local.manifests[effect.model]
-                limit = self.machine.local.capability.memory_bytes
-                self._compute.measure(manifest, effect.model, limit)
-            case MeasureLinks():
-                self._spawn(self._measure_links(effect.devices))
-            case _:
-                log.error("no hand for %s", type(effect).__name__)
-
-    def _cancel_loading(self) -> None:
-        if self._loading is not None:
-            self._loading.cancel()
-            self._loading = None
-
-    async def _load(self, effect: LoadShards) -> None:
-        """Fetch, then load. A newer plan cancels the fetch."""
-
-        def progress(fraction: float) -> None:
-            self.post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
-
-        try:
-            size = self.machine.local.plan.model_bytes if self.machine.local.plan else 0
-            manifest = await self._manifest(effect.model, size)
-            stages = [stage for _, stage in effect.stages]
-            await self.supply.units(effect.model, manifest, stages, progress)
-        except SwisdError as error:
-            self.post(LoadFailed(effect.epoch, str(error)))
-            return
-        self.post(HoldingsChanged(self.supply.holdings()))
-        self._compute.load(effect, manifest)
-
-    async def _get_manifest(self, effect: GetManifest) -> None:
-        try:
-            manifest = await self._manifest(effect.model, effect.size)
-        except SwisdError as error:
-            self.post(ManifestFailed(effect.model, str(error)))
-        else:
-            self.post(ManifestReady(effect.model, manifest))
-
-    async def _manifest(self, model: str, size: int) -> Any:
-        return self.machine.local.manifests.get(model) or await self.supply.manifest(model, size)
-
-    async def _provide(self, model_id: str) -> None:
-        def progress(what: str, done: int, total: int) -> None:
-            fraction = done / total if total else 0.0
-            self.post(ProvideProgress(fraction, f"{what} {model_id}: {fraction:.0%}"))
-
-        self._observe(Notice("info", f"no device has {model_id} yet: fetching and importing it"))
-        try:
-            await import_model(model_id, self._home.path, progress)
-        except SwisdError as error:
-            self.post(ProvideFailed(model_id, str(error)))
-        else:
-            self._observe(Notice("info", f"{model_id} is imported"))
-            self.post(HoldingsChanged(self.supply.holdings()))
-
-    async def _measure_links(self, devices: tuple[str, ...]) -> None:
-        links: list[PeerLink] = []
-        assert self._lanes is not None
-        for device in devices:
-            try:
-                measured = await self._lanes.probe(device, PING_BYTES, PING_COUNT)
-            except LaneDown as error:
-                log.info("no link to %s: %s", device, error.reason)
-                continue
-            links.append(PeerLink(device, measured.rtt_ms, min(measured.mbit_s, 1e7)))
-        self.post(LinksMeasured(tuple(links)))
 
     def count_refused(self, source: Callable[[], Mapping[str, int]]) -> None:
         """Add a counter of what is refused before it reaches the machine (strangers, bad frames)."""
@@ -357,15 +255,3 @@ class Node:
             self.post(Timer(effect.name))
 
         self._timers[effect.name] = self._loop.call_at(effect.at, fire)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-        return task
-
-    def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the node failed", exc_info=error)
-            self._observe(Notice("error", f"internal error: {error}; please report it"))

@@ -1,0 +1,159 @@
+"""What takes a while: fetching, loading, importing, measuring. Each errand is a task and ends in an event."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from swisd.core.effects import (
+    Effect,
+    GetManifest,
+    LoadShards,
+    MeasureCompute,
+    MeasureLinks,
+    Notice,
+    ProvideModel,
+    UnloadShards,
+)
+from swisd.core.errors import SwisdError
+from swisd.core.events import (
+    Event,
+    HoldingsChanged,
+    LinksMeasured,
+    LoadFailed,
+    LoadProgress,
+    ManifestFailed,
+    ManifestReady,
+    ProvideFailed,
+    ProvideProgress,
+)
+from swisd.core.local import Local
+from swisd.core.model import Manifest
+from swisd.core.types import PeerLink
+from swisd.node.compute import Compute
+from swisd.node.home import Home
+from swisd.node.importing import import_model
+from swisd.node.supply import Supply
+from swisd.transport.api import LaneDown, Lanes
+
+log = logging.getLogger(__name__)
+PING_BYTES, PING_COUNT = 128 << 10, 8
+
+
+class Errands:
+    """Runs the errands of one device; `post` and `observe` are called in the event loop."""
+
+    def __init__(
+        self,
+        local: Local,
+        home: Home,
+        supply: Supply,
+        compute: Compute,
+        post: Callable[[Event], None],
+        observe: Callable[[Notice], None],
+    ) -> None:
+        self.lanes: Lanes | None = None
+        self._local, self._home, self._supply, self._compute = local, home, supply, compute
+        self._post, self._observe = post, observe
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Task[None] | None = None
+
+    def do(self, effect: Effect) -> None:
+        """Begin an errand."""
+        match effect:
+            case LoadShards():
+                self._cancel_loading()
+                self._loading = self._spawn(self._load(effect))
+            case UnloadShards():
+                self._cancel_loading()
+                self._compute.unload()
+            case GetManifest():
+                self._spawn(self._get_manifest(effect))
+            case ProvideModel():
+                self._spawn(self._provide(effect.model_id))
+            case MeasureCompute():
+                manifest = self._local.manifests[effect.model]
+                limit = self._local.capability.memory_bytes
+                self._compute.measure(manifest, effect.model, limit)
+            case MeasureLinks():
+                self._spawn(self._measure_links(effect.devices))
+            case _:
+                log.error("no hand for %s", type(effect).__name__)
+
+    async def close(self) -> None:
+        """End every errand, within a deadline."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+
+    def _cancel_loading(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+            self._loading = None
+
+    async def _load(self, effect: LoadShards) -> None:
+        """Fetch, then load. A newer plan cancels the fetch."""
+
+        def progress(fraction: float) -> None:
+            self._post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
+
+        try:
+            size = self._local.plan.model_bytes if self._local.plan else 0
+            manifest = await self._manifest(effect.model, size)
+            stages = [stage for _, stage in effect.stages]
+            await self._supply.units(effect.model, manifest, stages, progress)
+        except SwisdError as error:
+            self._post(LoadFailed(effect.epoch, str(error)))
+            return
+        self._post(HoldingsChanged(self._supply.holdings()))
+        self._compute.load(effect, manifest)
+
+    async def _get_manifest(self, effect: GetManifest) -> None:
+        try:
+            manifest = await self._manifest(effect.model, effect.size)
+        except SwisdError as error:
+            self._post(ManifestFailed(effect.model, str(error)))
+        else:
+            self._post(ManifestReady(effect.model, manifest))
+
+    async def _manifest(self, model: str, size: int) -> Manifest:
+        return self._local.manifests.get(model) or await self._supply.manifest(model, size)
+
+    async def _provide(self, model_id: str) -> None:
+        def progress(what: str, done: int, total: int) -> None:
+            fraction = done / total if total else 0.0
+            self._post(ProvideProgress(fraction, f"{what} {model_id}: {fraction:.0%}"))
+
+        self._observe(Notice("info", f"no device has {model_id} yet: fetching and importing it"))
+        try:
+            await import_model(model_id, self._home.path, progress)
+        except SwisdError as error:
+            self._post(ProvideFailed(model_id, str(error)))
+        else:
+            self._observe(Notice("info", f"{model_id} is imported"))
+            self._post(HoldingsChanged(self._supply.holdings()))
+
+    async def _measure_links(self, devices: tuple[str, ...]) -> None:
+        links: list[PeerLink] = []
+        assert self.lanes is not None
+        for device in devices:
+            try:
+                measured = await self.lanes.probe(device, PING_BYTES, PING_COUNT)
+            except LaneDown as error:
+                log.info("no link to %s: %s", device, error.reason)
+                continue
+            links.append(PeerLink(device, measured.rtt_ms, min(measured.mbit_s, 1e7)))
+        self._post(LinksMeasured(tuple(links)))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the node failed", exc_info=error)
+            self._observe(Notice("error", f"internal error: {error}; please report it"))
