@@ -28,9 +28,8 @@ PROMPT = "Explain in three sentences how rain forms."
 OPTIONS = ("--seed", "2", "--temperature", "0.3", "--max-tokens", "100")
 ROOT = Path(__file__).resolve().parent.parent / "build" / "demo"
 
-PULL_S, START_S, PLAN_S, ANSWER_S, STOP_S = 1800.0, 30.0, 240.0, 180.0, 15.0
+PULL_S, START_S, PLAN_S, ANSWER_S, STOP_S, INTERRUPT_S = 1800.0, 30.0, 240.0, 180.0, 15.0, 5.0
 QUIET_S = 4.0  # with nothing to read for so long, say what the devices are doing
-FAREWELL = "leaving the swarm"
 
 
 class DemoFailed(Exception):
@@ -72,7 +71,7 @@ class Device:
             code = self.process.wait(max(deadline - time.monotonic(), 0.1))
             problem = f"{self.name} ended with exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # with what it may have started
             self.process.wait()
             problem = f"{self.name} did not stop within {STOP_S:.0f} s and was killed"
         self._reader.join(STOP_S)
@@ -90,7 +89,7 @@ class Demo:
         fetch_model(ROOT / NAMES[0])
         for name in NAMES:
             forget_swarm(ROOT / name)
-        say(f"Starting three devices that offer {MEMORY} each; the model needs about twice that.")
+        say(f"Starting three devices that offer {MEMORY} each; the model needs more than twice that.")
         self._start(NAMES[0])
         code = self._wait_for("join code: ", START_S, "start its swarm").partition("join code: ")[2]
         for name in NAMES[1:]:
@@ -156,12 +155,30 @@ def swisd_command() -> list[str]:
 
 def run_swisd(*words: str, within: float) -> None:
     """Run a command and let it write to this terminal."""
+    # In a session of its own like the devices: what interrupts the demo is passed on once, with a deadline.
+    process = subprocess.Popen(
+        [*swisd_command(), *words], stdin=subprocess.DEVNULL, start_new_session=True
+    )  # fmt: skip
     try:
-        process = subprocess.run([*swisd_command(), *words], check=False, timeout=within)
+        code = process.wait(within)
     except subprocess.TimeoutExpired:
         raise DemoFailed(f"`swisd {words[0]}` did not end within {within:.0f} s") from None
-    if process.returncode:
-        raise DemoFailed(f"`swisd {words[0]}` ended with exit code {process.returncode}")
+    finally:
+        end_group(process)
+    if code:
+        raise DemoFailed(f"`swisd {words[0]}` ended with exit code {code}")
+
+
+def end_group(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt a command that still runs; after a deadline kill it and all that it started."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(INTERRUPT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def fetch_model(home: Path) -> None:
@@ -224,5 +241,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     sys.exit(main())

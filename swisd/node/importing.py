@@ -3,6 +3,8 @@
 import asyncio
 import importlib.util
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +14,7 @@ from swisd.core.errors import ModelError
 
 STALL = 600.0  # seconds without a word from the importer
 MAX_LINE = 64 << 10
+GROUPS = os.name == "posix"
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -36,14 +39,17 @@ async def import_model(source: str, home: Path, progress: Progress, *, model_id:
         command += ["--id", model_id]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL, limit=MAX_LINE,
+        stderr=asyncio.subprocess.DEVNULL, limit=MAX_LINE, start_new_session=GROUPS,
     )  # fmt: skip
     try:
         return await _follow(process, progress)
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
-                process.kill()
+                if GROUPS:
+                    os.killpg(process.pid, signal.SIGKILL)  # pip too, where the importer is fetching
+                else:
+                    process.kill()
             await process.wait()
 
 
