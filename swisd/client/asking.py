@@ -106,9 +106,12 @@ async def stream(
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str, options: Options, settings: AnswerSettings) -> list[int]:
-    """Token ids of a prompt: through the chat template, or as it is (`raw`)."""
+    """Token ids of a prompt: through the chat template, or as it is (`raw`).
+
+    A raw text may spell control tokens, as a prompt written by hand does; in a chat they stay plain text.
+    """
     if options.raw:
-        ids = tokenizer.encode(prompt, special=False)
+        ids = tokenizer.encode(prompt, special=True)
         return [tokenizer.bos_id, *ids] if tokenizer.add_bos and tokenizer.bos_id is not None else ids
     system = options.system if options.system is not None else settings.system
     messages = [{"role": "system", "content": system}] if system else []
@@ -135,7 +138,10 @@ def sampling_for(manifest: Manifest, options: Options, settings: AnswerSettings)
 
 
 async def evaluate(link: SwarmLink, text: str, *, model_id: str, top: int, patience: float) -> Evaluation:
-    """A teacher-forced pass over a text, in windows of the plan's context. Raises `SwisdError`."""
+    """A teacher-forced pass over a text, in windows of the plan's context. Raises `SwisdError`.
+
+    No template and no tokens are added; control tokens that the text spells count as such.
+    """
     from swisd.runtime.scoring import perplexity
 
     loop = asyncio.get_running_loop()
@@ -144,7 +150,7 @@ async def evaluate(link: SwarmLink, text: str, *, model_id: str, top: int, patie
     if model_id and manifest.model_id != model_id:
         advice = f"start its host with `swisd up --model {model_id}`"
         raise SessionFailed(f"the swarm runs {manifest.model_id}, not {model_id}: {advice}")
-    ids = tokenizer.encode(text, special=False)
+    ids = tokenizer.encode(text, special=True)
     if len(ids) < 2:
         raise BadInput("the text is too short to evaluate: it needs two tokens or more")
     tops: list[tuple[int, ...]] = []
