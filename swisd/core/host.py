@@ -102,14 +102,14 @@ class Host:
         out.append(Notice("error", event.reason))
 
     def on_manifest(self, now: float) -> None:
-        self._fetching = None
+        self._fetching, self._news = None, True
         self._touch(now)
 
     def on_manifest_failed(self, now: float) -> None:
         self._fetching, self._fetch_at = None, now + deadlines.RETRY
 
     def tick(self, now: float, out: Effects) -> None:
-        """Deadlines, plan, digest. Called twice a second while leading."""
+        """Deadlines, plan, digest. Called every `HOST_TICK` seconds while leading."""
         for entry, before in self.members.sweep(now):
             out.append(Notice("warning", f"{_name(entry)}: {before} -> {entry.liveness}"))
             if entry.liveness in ("dead", "left"):

@@ -24,15 +24,17 @@ from swisd.core.events import (
     LoadProgress,
     ManifestFailed,
     ManifestReady,
+    Measured,
     ProvideFailed,
     ProvideProgress,
 )
 from swisd.core.local import Local
 from swisd.core.model import Manifest
-from swisd.core.types import PeerLink
+from swisd.core.types import PeerLink, Profile
 from swisd.node.compute import Compute
 from swisd.node.home import Home
 from swisd.node.importing import import_model
+from swisd.node.profiles import remember, remembered
 from swisd.node.supply import Supply
 from swisd.transport.api import LaneDown, Lanes
 
@@ -51,7 +53,10 @@ class Errands:
         compute: Compute,
         post: Callable[[Event], None],
         observe: Callable[[Notice], None],
+        *,
+        alone: bool = False,
     ) -> None:
+        self._alone = alone
         self.lanes: Lanes | None = None
         self._local, self._home, self._supply, self._compute = local, home, supply, compute
         self._post, self._observe = post, observe
@@ -72,13 +77,23 @@ class Errands:
             case ProvideModel():
                 self._spawn(self._provide(effect.model_id))
             case MeasureCompute():
-                manifest = self._local.manifests[effect.model]
-                limit = self._local.capability.memory_bytes
-                self._compute.measure(manifest, effect.model, limit)
+                self._measure(effect.model)
             case MeasureLinks():
                 self._spawn(self._measure_links(effect.devices))
             case _:
                 log.error("no hand for %s", type(effect).__name__)
+
+    def _measure(self, model: str) -> None:
+        known = remembered(self._home, model, self._local.config.threads) if self._alone else None
+        if known is not None:
+            self._post(Measured(known))
+            return
+        limit = self._local.capability.memory_bytes
+        self._compute.measure(self._local.manifests[model], model, limit)
+
+    def keep(self, profile: Profile) -> None:
+        """Remember what was measured."""
+        remember(self._home, profile, self._local.config.threads)
 
     async def close(self) -> None:
         """End every errand, within a deadline."""

@@ -80,11 +80,11 @@ class Home:
 
     def identity(self) -> Identity:
         """This device's id; made on first use."""
-        known = self._read("device.json", Identity)
+        known = self.read("device.json", Identity)
         if known is not None:
             return known
         made = Identity(secrets.token_hex(8), int(time.time() * 1000))
-        self._write("device.json", made)
+        self.write("device.json", made)
         return made
 
     def key(self) -> bytes | None:
@@ -113,25 +113,26 @@ class Home:
 
     def hosts(self) -> tuple[tuple[str, int], ...]:
         """Where the host was reached before, latest first."""
-        known = self._read("peers.json", Peers)
+        known = self.read("peers.json", Peers)
         return known.hosts if known else ()
 
     def remember_host(self, host: str, port: int) -> None:
         others = [item for item in self.hosts() if item != (host, port)]
-        self._write("peers.json", Peers(((host, port), *others[:7])))
+        self.write("peers.json", Peers(((host, port), *others[:7])))
 
     def running(self) -> Running | None:
         """The `swisd up` that runs in this home now, or None."""
-        known = self._read("node.json", Running)
+        known = self.read("node.json", Running)
         return known if known is not None and _alive(known.pid) else None
 
     def set_running(self, running: Running | None) -> None:
         if running is None:
             (self.path / "node.json").unlink(missing_ok=True)
         else:
-            self._write("node.json", running)
+            self.write("node.json", running)
 
-    def _read(self, name: str, kind: type[T]) -> T | None:
+    def read(self, name: str, kind: type[T]) -> T | None:
+        """A small JSON file of the home, or None if it is missing or damaged. Raises `BadInput`."""
         try:
             return from_json(kind, (self.path / name).read_bytes(), MAX_FILE)
         except (FileNotFoundError, Malformed):
@@ -139,7 +140,8 @@ class Home:
         except OSError as error:
             raise BadInput(f"cannot read {self.path / name}: {error.strerror}") from None
 
-    def _write(self, name: str, value: object) -> None:
+    def write(self, name: str, value: object) -> None:
+        """Write a dataclass as such a file. Raises `BadInput`."""
         self._write_private(self.path / name, to_json(value).decode() + "\n")
 
     def _write_private(self, path: Path, text: str) -> None:

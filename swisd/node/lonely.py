@@ -38,7 +38,7 @@ class LonelyDevice:
     ) -> None:
         self.broker = MemoryBroker()
         config = describe_device(home, settings, claims="at once", memory_bytes=offer(memory, 0))
-        self.node = Node(config, home, key, observe, asked_memory=memory)
+        self.node = Node(config, home, key, observe, asked_memory=memory, alone=True)
         courier = self.node.courier
         self._bus = MemoryBus(self.broker, config.device, courier.receive, self.node.on_bus_state)
         courier.attach(self._bus)

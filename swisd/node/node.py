@@ -25,6 +25,7 @@ from swisd.core.events import (
     FrameArrived,
     FrameLost,
     HoldingsChanged,
+    Measured,
     OfferChanged,
     Received,
     Started,
@@ -66,6 +67,7 @@ class Node:
         observe: Callable[[Observed], None],
         *,
         asked_memory: int | None = None,
+        alone: bool = False,
     ) -> None:
         self.config = config
         self.machine = NodeMachine(config)
@@ -74,9 +76,11 @@ class Node:
         self.shard_sink: Callable[[str, memoryview], None] | None = None
         self._observe, self._asked_memory = observe, asked_memory
         self._loop = asyncio.get_running_loop()
-        self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self.post)
+        self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self._computed)
         self._outgoing: Outgoing | None = None
-        self._errands = Errands(self.machine.local, home, self.supply, self._compute, self.post, observe)
+        self._errands = Errands(
+            self.machine.local, home, self.supply, self._compute, self.post, observe, alone=alone
+        )
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refusals: list[tuple[Callable[[], Mapping[str, int]], Counter[str]]] = []
         self._events: deque[Event] = deque()
@@ -123,6 +127,11 @@ class Node:
                     self._do(effect)
         finally:
             self._handling = False
+
+    def _computed(self, event: Event) -> None:
+        if isinstance(event, Measured) and event.profile not in self.machine.local.capability.profiles:
+            self._errands.keep(event.profile)
+        self.post(event)
 
     # --- what comes in -----------------------------------------------------------------------------
 
