@@ -138,7 +138,7 @@ class NodeMachine:
         if known is not None and (plan.epoch, plan.host) < (known.epoch, known.host):
             self.local.drop("plan of an old epoch")
             return
-        newer = known is None or (plan.epoch, plan.host) != (known.epoch, known.host)
+        newer = known is None or _work(plan) != _work(known)
         if known is not None and not newer and known.active and not plan.active:
             self.local.drop("plan from before it was active")
             return
@@ -267,3 +267,8 @@ class NodeMachine:
             self._refined_at = now
             self.worker.forget_times()
             self.member.refine(plan.model, ratio, out)
+
+
+def _work(plan: Plan) -> tuple[object, ...]:
+    """What a device must take up anew when it changes; a host that began anew may use an epoch twice."""
+    return plan.epoch, plan.host, plan.model, plan.context, plan.pipelines

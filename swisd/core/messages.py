@@ -54,7 +54,7 @@ class Beat:
     stage_ms: Millis = 0.0  # median of its last one-token steps, all its stages of a pipeline together
     token_ms: Millis = 0.0  # as a driver: median time of a whole step round the swarm
     sessions: Annotated[tuple[SessionView, ...], Items(32)] = ()
-    drops: Annotated[dict[str, int], Items(32)] = field(default_factory=dict)
+    drops: Annotated[dict[str, Annotated[int, Range(0, 1 << 53)]], Items(32)] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
