@@ -133,7 +133,7 @@ class Asker:
         signs = (digest.note, tuple((item.device, item.state, item.progress) for item in digest.members))
         if signs != self._signs:
             self._signs, self._moved = signs, now
-        if self._asked is None:
+        if self._asked is None and (self._plan is None or not self._plan.active):
             self._tell(self._why_waiting(), out)
 
     def _on_out(self, said: Out, now: float, out: list[AskerEffect]) -> None:
