@@ -13,12 +13,14 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from swisd.core.checked import Items, Malformed, Range, Text, from_json, to_json
 from swisd.core.errors import BadInput
+from swisd.core.types import DeviceId
+from swisd.node.process import alive, birth
 from swisd.wire.joincode import KEY_BYTES, key_from_text, key_text
 from swisd.wire.topics import swarm_id
 
@@ -30,40 +32,44 @@ MAX_FILE = 64 << 10
 class Identity:
     """Who a device is, for good. `since` (ms since 1970) orders the devices when a host is needed."""
 
-    device: Annotated[str, Text(16)]
-    since: int
+    device: DeviceId
+    since: Annotated[int, Range(0, 1 << 62)]
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """A running `swisd up` of this home: its process and the bus it is on."""
 
-    pid: int
+    pid: Annotated[int, Range(1, 1 << 31)]
     host: Annotated[str, Text(256)]
     port: Annotated[int, Range(0, 65535)]
     lane_port: Annotated[int, Range(0, 65535)]
     broker: Annotated[str, Text(500)] = ""
     address: Annotated[str, Text(64)] = ""  # the only address it listens on, if it was told one
+    born: Annotated[str, Text(64)] = ""  # when the process started: ids of processes are used again
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
     """Addresses where the swarm's host was reached before, latest first."""
 
-    hosts: Annotated[tuple[tuple[Annotated[str, Text(256)], int], ...], Items(16)] = ()
+    hosts: Annotated[
+        tuple[tuple[Annotated[str, Text(256)], Annotated[int, Range(1, 65535)]], ...], Items(16)
+    ] = ()
 
 
 class Home:
     """The folder and its small files. Creating it makes the folder."""
 
     def __init__(self, path: Path | None = None) -> None:
-        chosen = path or Path(os.environ.get("SWISD_HOME") or Path.home() / ".swisd")
-        self.path = chosen.expanduser().resolve()
+        chosen = path or Path(os.environ.get("SWISD_HOME") or "~/.swisd")
         try:
+            self.path = chosen.expanduser().resolve()
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that is not there
             raise BadInput(
-                f"cannot make the home folder {self.path}: {error.strerror}; choose one with --home"
+                f"cannot make the home folder {chosen}: {getattr(error, 'strerror', None) or error}; "
+                "choose one with --home"
             ) from None
 
     @property
@@ -79,13 +85,13 @@ class Home:
         return self.path / "swarm.key"
 
     def identity(self) -> Identity:
-        """This device's id; made on first use."""
+        """This device's id; made on first use. A damaged file means a new id: the old one is lost."""
         known = self.read("device.json", Identity)
         if known is not None:
             return known
         made = Identity(secrets.token_hex(8), int(time.time() * 1000))
         self.write("device.json", made)
-        return made
+        return self.read("device.json", Identity) or made  # two commands may come first at once
 
     def key(self) -> bytes | None:
         """The swarm key, or None. Raises `BadInput` for a damaged key file."""
@@ -93,6 +99,8 @@ class Home:
             return key_from_text(self.key_file.read_text())
         except FileNotFoundError:
             return None
+        except BadInput as error:
+            raise BadInput(f"{self.key_file} is damaged: {error}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"cannot read the swarm key in {self.key_file}: {error}") from None
 
@@ -109,6 +117,7 @@ class Home:
             return
         if before is not None:
             self.key_file.replace(self.path / f"swarm.key.{swarm_id(before)}")
+            (self.path / "peers.json").unlink(missing_ok=True)  # they belong to the other swarm
         self._write_private(self.key_file, key_text(key) + "\n")
 
     def hosts(self) -> tuple[tuple[str, int], ...]:
@@ -123,13 +132,15 @@ class Home:
     def running(self) -> Running | None:
         """The `swisd up` that runs in this home now, or None."""
         known = self.read("node.json", Running)
-        return known if known is not None and _alive(known.pid) else None
+        if known is None or not alive(known.pid):
+            return None
+        return known if birth(known.pid) in ("", known.born) else None
 
     def set_running(self, running: Running | None) -> None:
         if running is None:
             (self.path / "node.json").unlink(missing_ok=True)
         else:
-            self.write("node.json", running)
+            self.write("node.json", replace(running, born=birth(running.pid)))
 
     def read(self, name: str, kind: type[T]) -> T | None:
         """A small JSON file of the home, or None if it is missing or damaged. Raises `BadInput`."""
@@ -160,13 +171,3 @@ class Home:
 def default_name() -> str:
     """The device's host name, shortened."""
     return (socket.gethostname().split(".")[0] or "device")[:32]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # it lives and belongs to someone else
-    return True

@@ -85,15 +85,21 @@ def load_settings(home: Path) -> Settings:
         raise BadInput(f"{path} is not TOML: {error}") from None
     _no_strangers(raw, Settings, path, "")
     try:
-        return from_plain(Settings, raw)
+        settings = from_plain(Settings, raw)
     except Malformed as error:
-        raise BadInput(f"{path}: {error}") from None
+        raise BadInput(f"{path}: {str(error).removeprefix('Settings.')}") from None
+    if settings.device.memory:
+        try:
+            parse_size(settings.device.memory)
+        except BadInput as error:
+            raise BadInput(f"{path}: device.memory: {error}") from None
+    return settings
 
 
 def parse_size(text: str) -> int:
     """Bytes of `64MiB`, `1.5GB`, `500M`. KB, MB and GB count in thousands. Raises `BadInput`."""
     match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    if match is None or len(text) > 32:
         raise BadInput(f"{text!r} is not an amount of memory; write it like 64MiB or 2GiB")
     unit = (match[2] or "").upper()
     base = 1000 if unit.endswith("B") and not unit.endswith("IB") else 1024
