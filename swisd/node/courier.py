@@ -44,9 +44,13 @@ class Courier:
         return path, seal(self._key, path, self._sender, encode_message(message))
 
     def publish(self, message: Message, to: str = "") -> None:
+        """Put a message on its topic; one that is longer than the topic takes is dropped and counted."""
         delivery = topic_of(message, to).kind.delivery
         path, payload = self.sealed(message, to)
-        if self._bus is not None:
+        if len(payload) > delivery.limit + ENVELOPE:
+            log.error("%d bytes are too much for %s: nobody would read them", len(payload), path)
+            self._on_drop("own message too large")
+        elif self._bus is not None:
             self._bus.publish(path, payload, delivery.qos, delivery.retain)
 
     def publish_shard(self, device: str, body: bytes) -> None:
@@ -56,12 +60,6 @@ class Courier:
         path = Topic(Kind.SHARD, device).path(self._swarm)
         delivery = Kind.SHARD.delivery
         self._bus.publish(path, seal(self._key, path, self._sender, body), delivery.qos, delivery.retain)
-
-    def clear(self, message: Message, to: str = "") -> None:
-        """Take a retained message off its topic."""
-        topic = topic_of(message, to)
-        if self._bus is not None and topic.kind.delivery.retain:
-            self._bus.publish(topic.path(self._swarm), b"", topic.kind.delivery.qos, True)
 
     def subscribe(self, kind: Kind, ident: str | None = None) -> None:
         """All topics of a kind, or the one of a device or session."""
