@@ -17,6 +17,7 @@ RETRY = 5.0  # a failed fetch of a manifest or model
 LINKS_SETTLE = 0.5
 LINKS_EVERY = 120.0
 STEP = 30.0  # least deadline of one step round the swarm
+STEP_TIMES = 10.0  # a step may take so many times what the plan predicts
 RENEW = 2.0  # asker to driver: still listening
 LEASE = 12.0  # driver without a renewal: the asker is gone
 KEEP_DONE = 20.0  # a finished session's last messages are kept for a resend

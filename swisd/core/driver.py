@@ -18,7 +18,7 @@ from swisd.core.effects import (
 from swisd.core.events import StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, SessionView
-from swisd.core.session import Session
+from swisd.core.session import CHUNK, Session
 from swisd.core.types import Plan, Scores
 
 MAX_QUEUE = 64
@@ -92,15 +92,7 @@ class Driver:
         if request is None:
             self._local.drop("rows that nobody awaits")
             return
-        work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        sample = request if isinstance(request, Sample) else None
-        score = request if isinstance(request, Score) else None
-        out.append(RunStep(work, activation, sample, score))
-
-    def request_for(self, session: str, step: int) -> Sample | Score | None:
-        """What the head is to do with a step, for a plan with a single stage."""
-        running = self._running(session)
-        return running.head_request(step) if running else None
+        out.append(_step(activation, request))
 
     def on_head_done(self, event: StepDone, now: float, out: Effects) -> None:
         """The head answered with a token or scores (or ran a prompt chunk that wants neither)."""
@@ -124,7 +116,7 @@ class Driver:
 
     def on_timer(self, name: str, now: float, out: Effects) -> None:
         if session := self._running(name.removeprefix("step:")):
-            self._fail(session, f"no answer from the swarm within {deadlines.STEP:.0f} s", now, out)
+            self._fail(session, f"no answer from the swarm within {self._patience(session):.0f} s", now, out)
 
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
@@ -222,11 +214,8 @@ class Driver:
             return
         slot, item = taken
         activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
-        work = Work(plan.epoch, 0, session.key, slot.step)
         request = session.head_request(slot.step) if len(stages) == 1 and slot.logits else None
-        sample = request if isinstance(request, Sample) else None
-        score = request if isinstance(request, Score) else None
-        out.append(RunStep(work, activation, sample, score))
+        out.append(_step(activation, request))
 
     def _went_round(self, session: Session, step: int, now: float, out: Effects) -> None:
         session.acknowledge(step)
@@ -295,7 +284,14 @@ class Driver:
         self._admit(now, out)
 
     def _arm(self, session: Session, now: float, out: Effects) -> None:
-        out.append(SetTimer(f"step:{session.key}", now + deadlines.STEP))
+        out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
+
+    def _patience(self, session: Session) -> float:
+        """Seconds until a step counts as lost: many times what the plan predicts for the rows under way."""
+        plan = self._local.plan
+        row_ms = plan.prediction.prompt_token_ms if plan is not None else 0.0
+        rows = sum(len(item.ids) for item in session.running.values()) + CHUNK
+        return max(deadlines.STEP, deadlines.STEP_TIMES * rows * row_ms / 1000.0)
 
     def _running(self, key: str) -> Session | None:
         session = self._sessions.get(key)
@@ -303,3 +299,14 @@ class Driver:
 
     def _drives(self, plan: Plan) -> bool:
         return bool(plan.pipelines) and plan.pipelines[0].driver == self._local.device
+
+
+def _step(activation: Activation, request: Sample | Score | None) -> RunStep:
+    """Run rows of a session's step; at the head with what is wanted of them."""
+    slot = activation.slots[0]
+    return RunStep(
+        Work(activation.epoch, activation.stage, slot.session, slot.step),
+        activation,
+        request if isinstance(request, Sample) else None,
+        request if isinstance(request, Score) else None,
+    )
