@@ -159,6 +159,7 @@ class Asker:
             return
         if item.finish == "error" and item.retry:
             self._asked = None
+            self._early.clear()  # what came before its turn lies behind a gap that nobody fills
             # A newer plan or the timer submits it again; at once could become a loop with no end.
             self._tell(f"{item.error}; trying again", out)
             return

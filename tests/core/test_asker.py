@@ -138,6 +138,16 @@ def test_a_session_that_the_swarm_lost_is_tried_again_after_a_while():
     assert (again.op, again.emitted, again.session[-2:]) == ("start", (50,), "01")
 
 
+def test_tokens_behind_a_gap_that_nobody_fills_are_not_given():
+    """A token was lost, later ones came, then the driver began anew and knows nothing of the session."""
+    desk = Desk()
+    desk.hear(desk.out(0, 50)), desk.hear(desk.out(2, 52)), desk.hear(desk.out(3, 53, finish="length"))
+    desk.hear(desk.out(1, finish="error", error="the driver does not know this session", retry=True))
+    assert desk.tokens == [50] and desk.ended is None
+    (again,) = desk.wait(2)
+    assert again.emitted == (50,)
+
+
 def test_a_driver_that_lags_behind_is_not_asked_in_a_loop():
     desk = Desk()
     for _ in range(10):
