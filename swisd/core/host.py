@@ -137,11 +137,12 @@ class Host:
 
     def _model(self, now: float, out: Effects) -> tuple[str, Manifest] | None:
         """The model to run and its manifest; asks for what is missing."""
+        others = [entry.capability for entry in self.members.present() if entry.device != self._local.device]
         holders = [
             (holding.model, holding.model_bytes)
-            for entry in self.members.present()
-            if entry.capability is not None
-            for holding in entry.capability.holds
+            for capability in (self._local.capability, *others)  # its own is known before the bus returns it
+            if capability is not None
+            for holding in capability.holds
             if holding.model_id == self.model_id
         ]
         if holders:

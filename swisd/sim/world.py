@@ -265,7 +265,7 @@ class World:
                 self._publish(ident, effect)
             case SendFrame() if not self._reaches(ident, effect.device):
                 lost = FrameLost(effect.device, effect.activation, "no lane works")
-                self._later(self._delay(LANE_S), lambda: self._feed(ident, lost))
+                self._later(self._delay(LANE_S), lambda: self._feed(ident, lost, device))
             case SendFrame():
                 arrived = FrameArrived(ident, effect.activation)
                 if self.loses is None or not self.loses(ident, effect.device, arrived):
@@ -286,17 +286,17 @@ class World:
                 device.shard.drop(effect.session)
             case GetManifest():
                 ready = ManifestReady(effect.model, self.manifest)
-                self._later(self._delay(0.05), lambda: self._feed(ident, ready))
+                self._later(self._delay(0.05), lambda: self._feed(ident, ready, device))
             case ProvideModel():
                 holds = HoldingsChanged((Holding(MODEL, MODEL_ID, 1000, ((0, self.manifest.n_units),)),))
-                self._later(self._delay(1.0), lambda: self._feed(ident, holds))
+                self._later(self._delay(1.0), lambda: self._feed(ident, holds, device))
             case MeasureCompute():
                 speed = device.speed
                 profile = Profile(effect.model, speed.layer_ms, speed.layer_ms / 8, speed.head_ms, 0.05, 0.2)
-                self._later(self._delay(0.5), lambda: self._feed(ident, Measured(profile)))
+                self._later(self._delay(0.5), lambda: self._feed(ident, Measured(profile), device))
             case MeasureLinks():
                 links = tuple(PeerLink(peer, 2 * LANE_S * 1000, 1000.0) for peer in effect.devices)
-                self._later(self._delay(0.1), lambda: self._feed(ident, LinksMeasured(links)))
+                self._later(self._delay(0.1), lambda: self._feed(ident, LinksMeasured(links), device))
             case Notice():
                 self._say(f"{self._name(ident)}: {effect.text}")
             case Lead():
@@ -343,9 +343,11 @@ class World:
             if plan is not None and plan.epoch == effect.epoch:
                 device.stages = dict(effect.stages)
                 device.loaded_bytes = need
-                self._feed(ident, ShardsLoaded(effect.epoch, need))
+                self._feed(ident, ShardsLoaded(effect.epoch, need), device)
 
-        self._later(self._delay(0.2), lambda: self._feed(ident, LoadProgress(effect.epoch, True, 0.5)))
+        self._later(
+            self._delay(0.2), lambda: self._feed(ident, LoadProgress(effect.epoch, True, 0.5), device)
+        )
         self._later(self._delay(0.6), loaded)
 
     # --- the bus -----------------------------------------------------------------------------------

@@ -245,10 +245,11 @@ def test_only_a_host_listens_to_beats_and_calls():
 class HostNode(Node):
     """A host with the manifest, and devices that answer as asked."""
 
-    def __init__(self, **config: object) -> None:
+    def __init__(self, *, holder: int = 1, **config: object) -> None:
         super().__init__(1, **config)
-        self.seq = 0
-        self.do(HoldingsChanged((HOLDING,)))
+        self.seq, self.holder = 0, holder
+        if holder == 1:
+            self.do(HoldingsChanged((HOLDING,)))
         self.do(BusChanged(True))
         self.do(ManifestReady(MODEL, a_manifest(4)))
 
@@ -257,7 +258,7 @@ class HostNode(Node):
         self.seq += 1
         capability = replace(
             a_device(an_id(number), memory_mib, boot=1000 + number, links={an_id(9): (1.0, 100.0)}),
-            holds=(HOLDING,) if number == 1 else (),
+            holds=(HOLDING,) if number == self.holder else (),
         )
         effects = self.hear(number, capability)
         return effects + self.hear(number, a_beat(number, self.seq, **beat))
@@ -303,6 +304,15 @@ def test_without_a_model_it_is_imported_here_or_the_person_is_told_how():
     helpless.after(deadlines.PROVIDE, "host")
     (digest,) = said(helpless.after(1, "host"), Digest)
     assert "swisd models pull tiny" in digest.note  # type: ignore[union-attr]
+
+
+def test_a_model_is_not_imported_twice_while_the_bus_is_slow():
+    node = Node(forge=True)
+    node.do(BusChanged(True))
+    assert kinds(node.after(deadlines.PROVIDE, "host"), ProvideModel)
+    node.do(HoldingsChanged((HOLDING,)))  # told to the swarm, but nothing came back yet
+    effects = node.after(1, "host")
+    assert kinds(effects, ProvideModel) == [] and kinds(effects, GetManifest) == [GetManifest(MODEL, 1000)]
 
 
 def test_a_newcomer_that_is_not_needed_is_told_why_once():
@@ -393,14 +403,14 @@ def test_a_rival_host_that_will_step_down_is_outranked_at_once():
 
 
 def test_a_broken_plan_is_withdrawn_when_no_device_holds_the_model():
-    node = HostNode(forge=False)
-    plan = node.until_plan(1)
-    node.member(2)
-    effects = node.hear(1, Gone(ME, 1001, True)) + node.tick(1)
+    node = HostNode(holder=2, forge=False)
+    plan = node.until_plan(1, 2, 3, memory_mib=60)
+    assert an_id(2) in [stage.device for stage in plan.pipelines[0].stages]
+    effects = node.hear(2, Gone(an_id(2), 1002, True)) + node.tick(1)
     (gone,) = said(effects, Plan)
     assert isinstance(gone, Plan) and gone.epoch == plan.epoch + 1
     assert gone.pipelines == () and not gone.active and "no device holds tiny" in gone.problem
-    node.member(2)
+    node.member(1), node.member(3)
     assert said(node.tick(1), Plan) == []
 
 
