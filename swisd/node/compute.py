@@ -1,6 +1,7 @@
 """The one thread that computes: loads shards, runs steps, samples, measures. ONNX Runtime lives only here."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,9 @@ from swisd.core.types import Profile, Scores
 
 if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
+
+log = logging.getLogger(__name__)
+CLOSE_S = 5.0  # for a step or a load that runs when the device leaves
 
 
 class Compute:
@@ -63,27 +67,32 @@ class Compute:
         )
 
     async def close(self) -> None:
-        """Free everything; steps that still wait are dropped."""
+        """Free everything; steps that still wait are dropped. What runs is waited for, `CLOSE_S` at most."""
+        if self._closed:
+            return
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._pool.shutdown, True)
-        for shard in self._shards.values():
-            shard.close()
-        self._shards.clear()
+        last = self._pool.submit(self._unload)
+        self._pool.shutdown(wait=False)
+        _, late = await asyncio.wait([asyncio.wrap_future(last)], timeout=CLOSE_S)
+        if late:
+            log.warning("a computation does not end; it is left to itself")
 
     def _submit(self, work: Callable[[], Event | None], failed: Callable[[str], Event] | None) -> None:
         if self._closed:
             return
 
         def guarded() -> None:
+            if self._closed:
+                return
             try:
                 event = work()
             except SwisdError as error:
                 event = failed(str(error)) if failed else None
-            except (MemoryError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            except Exception as error:
+                log.warning("computing failed", exc_info=error)
                 event = failed(f"{type(error).__name__}: {error}") if failed else None
-            if event is not None and not self._closed:
-                self._loop.call_soon_threadsafe(self._post, event)
+            if event is not None:
+                self._tell(event)
 
         self._pool.submit(guarded)
 
@@ -95,16 +104,20 @@ class Compute:
         from swisd.runtime.shard import Shard
 
         self._unload()
-        for count, (number, stage) in enumerate(effect.stages):
-            self._tell(LoadProgress(effect.epoch, True, count / len(effect.stages)))
-            self._shards[number] = Shard.load(
-                manifest,
-                stage.start,
-                stage.end,
-                self._blobs,
-                threads=self._threads,
-                max_tokens=effect.max_tokens,
-            )
+        try:
+            for count, (number, stage) in enumerate(effect.stages):
+                self._tell(LoadProgress(effect.epoch, True, count / len(effect.stages)))
+                self._shards[number] = Shard.load(
+                    manifest,
+                    stage.start,
+                    stage.end,
+                    self._blobs,
+                    threads=self._threads,
+                    max_tokens=effect.max_tokens,
+                )
+        except BaseException:
+            self._unload()  # half a plan is of no use, and its memory was promised to others
+            raise
         held = sum(manifest.resident_bytes(stage.start, stage.end) for _, stage in effect.stages)
         return ShardsLoaded(effect.epoch, held)
 
@@ -112,6 +125,7 @@ class Compute:
         for shard in self._shards.values():
             shard.close()
         self._shards.clear()
+        self._kv_bytes = 0
 
     def _drop(self, session: str) -> None:
         for shard in self._shards.values():

@@ -33,6 +33,7 @@ class Outgoing:
             self._failed(device, activation, f"{QUEUE} frames wait already")
 
     async def close(self) -> None:
+        """Stop sending, within a deadline; what waits is dropped."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -45,6 +46,8 @@ class Outgoing:
                 await self._lanes.send(device, frame_of(activation, self._device))
             except LaneDown as error:
                 self._failed(device, activation, error.reason)
+            except (TypeError, ValueError) as error:  # rows that make no frame, as one of over 64 MiB
+                self._failed(device, activation, f"cannot be sent: {error}")
 
 
 def frame_of(activation: Activation, sender: str) -> Frame:

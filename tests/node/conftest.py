@@ -1,9 +1,12 @@
-"""Waiting for a condition with a deadline, and homes that hold a tiny model."""
+"""Waiting for a condition with a deadline, and homes that hold a fake model with its fake runtime."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
+
+from tests.node.fakes import FakeModel, install_runtime
 
 LONG = 20.0
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -19,3 +22,15 @@ def until() -> Until:
                 await asyncio.sleep(0.001)
 
     return wait
+
+
+@pytest.fixture
+def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards and probes that need no model and no ONNX Runtime."""
+    install_runtime(monkeypatch)
+
+
+@pytest.fixture
+def fake_home(tmp_path: Path) -> FakeModel:
+    """A home that holds a fake model, known to its index."""
+    return FakeModel.in_home(tmp_path / "home")
