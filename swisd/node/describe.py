@@ -32,7 +32,7 @@ def describe_device(
         port=port,
         addresses=addresses,
         memory_bytes=memory_bytes,
-        threads=settings.device.threads or len(_usable_cores()),
+        threads=settings.device.threads or min(len(_usable_cores()), 1024),
         platform=f"{sys.platform} {platform.machine()}"[:64],
         version=__version__,
         broker=broker_available(),

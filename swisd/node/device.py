@@ -4,23 +4,24 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from swisd.bus.announce import Announcer
 from swisd.bus.api import Bus, Will
 from swisd.bus.broker import EmbeddedBroker
-from swisd.bus.discovery import DEFAULT_PORT, find
+from swisd.bus.discovery import DEFAULT_PORT
 from swisd.bus.endpoint import SwarmBroker
 from swisd.bus.mqtt import MqttBus
 from swisd.bus.probing import Responder
 from swisd.core.config import Claims
 from swisd.core.effects import Notice
-from swisd.core.errors import BadInput
+from swisd.core.errors import BadInput, SwisdError
 from swisd.core.messages import Gone
 from swisd.net.interfaces import local_addresses
 from swisd.net.listener import Listener
 from swisd.node.describe import describe_device
 from swisd.node.home import Home, Running
-from swisd.node.joining import Way
+from swisd.node.joining import Way, look_for_host
 from swisd.node.memory import offer
 from swisd.node.node import Node, Observed
 from swisd.node.settings import Settings, parse_size
@@ -53,6 +54,8 @@ class Device:
         self.node: Node | None = None
         self._following: asyncio.Task[None] | None = None
         self._bus_host, self._bus_port = "", 0
+        self._by_bus: set[str] = set()
+        self._stopping, self._stopped = asyncio.Lock(), False
         self.port = 0
         self.join_code = ""
 
@@ -71,14 +74,10 @@ class Device:
 
     async def _start(self) -> None:
         settings, key = self._settings, self._way.key
-        running = self._home.running()
-        if running is not None and running.pid != os.getpid():
-            raise BadInput(
-                f"`swisd up` runs already in {self._home.path} (process {running.pid}): "
-                "use it, or give this one another folder with --home"
-            )
+        self._home.must_be_free()
         self._listener = await self._listen(key)
         self.port = self._listener.port
+        self._note_host(self._way.host or self._own_host, self._way.port or self.port)
         addresses = self._addresses()
         memory = parse_size(settings.device.memory) if settings.device.memory else None
         claims: Claims = "at once" if self.hosting else "when silent" if self._way.outside else "never"
@@ -114,28 +113,41 @@ class Device:
         self._following = asyncio.create_task(self._follow_host(), name="follow the host")
 
     async def stop(self) -> None:
-        """Leave the swarm and close everything; safe to call at any point."""
-        if self._following is not None:
-            self._following.cancel()
-        if self._announcer is not None:
-            await self._announcer.withdraw()
-        if self._responder is not None:
-            self._responder.close()
-        if self.node is not None:
-            await self.node.stop()
-        if self._bus is not None:
-            await self._bus.close()
-        if self._lanes is not None:
-            await self._lanes.close()
-        if self._blobs is not None:
-            self._blobs.close()
-        if self._broker is not None:
-            await self._broker.close()
-        if self._listener is not None:
-            await self._listener.close()
+        """Leave the swarm and close everything; safe to call at any point, and again."""
+        async with self._stopping, AsyncExitStack() as last_first:  # one that fails keeps no other open
+            if self._stopped:
+                return
+            self._stopped = True
+            last_first.callback(self._forget_running)
+            if self._listener is not None:
+                last_first.push_async_callback(self._listener.close)
+            if self._broker is not None:
+                last_first.push_async_callback(self._broker.close)
+            if self._blobs is not None:
+                last_first.callback(self._blobs.close)
+            if self._lanes is not None:
+                last_first.push_async_callback(self._lanes.close)
+            if self._bus is not None:
+                last_first.push_async_callback(self._bus.close)
+            if self.node is not None:
+                last_first.push_async_callback(self.node.stop)
+            if self._responder is not None:
+                last_first.callback(self._responder.close)
+            if self._announcer is not None:
+                last_first.push_async_callback(self._announcer.withdraw)
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.wait([self._following], timeout=2.0)
+
+    def _forget_running(self) -> None:
         running = self._home.running()
         if running is not None and running.pid == os.getpid():
             self._home.set_running(None)
+
+    @property
+    def _own_host(self) -> str:
+        """Where this device reaches itself."""
+        return self._settings.device.address or LOOPBACK
 
     async def _listen(self, key: bytes) -> Listener:
         """The one port of this device. A port that was asked for must be free; the default may give way."""
@@ -160,14 +172,12 @@ class Device:
         will = Will(topic, payload)
         if way.outside is not None:
             return MqttBus(way.outside, config.device, node.courier.receive, node.on_bus_state, will=will)
-        host = way.host or (self._settings.device.address or LOOPBACK)
-        endpoint = SwarmBroker(host, way.port or self.port, way.key, config.device)
+        endpoint = SwarmBroker(way.host or self._own_host, way.port or self.port, way.key, config.device)
         return MqttBus(endpoint, config.device, node.courier.receive, node.on_bus_state, will=will)
 
     async def _tell_others(self, addresses: tuple[str, ...]) -> None:
-        """Leave word: for this home's commands, for the next start, for devices that look for the swarm."""
-        way, device = self._way, self._settings.device
-        self._note_host(way.host or (device.address or LOOPBACK), way.port or self.port)
+        """Leave word for people and for devices that look for the swarm."""
+        way = self._way
         if way.outside is not None:
             self.join_code = str(JoinCode(way.key))
             return
@@ -218,30 +228,27 @@ class Device:
             await asyncio.sleep(LOST_S)
             if bus.connected:
                 continue
-            found = await find(
-                way.key,
-                self._home.identity().device,
-                hints=[(self._bus_host, self._bus_port)],
-                timeout=self._settings.swarm.find_seconds,
-                zeroconf=self._settings.swarm.multicast,
-                extra_ports=self._settings.swarm.probe_ports,
-            )
-            if (
-                found is not None
-                and not bus.connected
-                and (found.host, found.port) != (self._bus_host, self._bus_port)
-            ):
+            here = self._bus_host, self._bus_port
+            try:
+                found = await look_for_host(self._home, self._settings, way.key, [here])
+                if found is None or bus.connected or (found.host, found.port) == here:
+                    continue
+                bus.set_endpoint(found.host, found.port)
                 self._observe(
                     Notice("info", f"the host is at {found.host}:{found.port} now (by {found.how})")
                 )
                 self._note_host(found.host, found.port)
-                bus.set_endpoint(found.host, found.port)
+            except (SwisdError, OSError) as error:
+                log.warning("looking for the host: %s", error)  # and again, in a while
 
     def _lane_down(self, device: str, reason: str) -> None:
         log.info("lane to %s is down: %s", device, reason)
 
     def _lane_changed(self, device: str, lane: str) -> None:
-        name = self.node.name_of(device) if self.node is not None else device
-        self._observe(
-            Notice("info", f"rows to {name} go over {'a direct lane' if lane == 'tcp' else 'the bus'}")
-        )
+        """Direct lanes are what everyone expects; only the way round is worth a word, and its end."""
+        before = self._by_bus.copy()
+        (self._by_bus.add if lane == "mqtt" else self._by_bus.discard)(device)
+        if before != self._by_bus:
+            name = self.node.name_of(device) if self.node is not None else device
+            way = "the bus" if lane == "mqtt" else "a direct lane again"
+            self._observe(Notice("info", f"rows to {name} go over {way}"))

@@ -68,18 +68,22 @@ class Errands:
         match effect:
             case LoadShards():
                 self._cancel_loading()
-                self._loading = self._spawn(self._load(effect))
+                self._loading = self._spawn(
+                    self._load(effect), lambda reason: LoadFailed(effect.epoch, reason)
+                )
             case UnloadShards():
                 self._cancel_loading()
                 self._compute.unload()
             case GetManifest():
-                self._spawn(self._get_manifest(effect))
+                self._spawn(self._get_manifest(effect), lambda reason: ManifestFailed(effect.model, reason))
             case ProvideModel():
-                self._spawn(self._provide(effect.model_id))
+                self._spawn(
+                    self._provide(effect.model_id), lambda reason: ProvideFailed(effect.model_id, reason)
+                )
             case MeasureCompute():
                 self._measure(effect.model)
             case MeasureLinks():
-                self._spawn(self._measure_links(effect.devices))
+                self._spawn(self._measure_links(effect.devices), lambda reason: LinksMeasured(()))
             case _:
                 log.error("no hand for %s", type(effect).__name__)
 
@@ -92,8 +96,11 @@ class Errands:
         self._compute.measure(self._local.manifests[model], model, limit)
 
     def keep(self, profile: Profile) -> None:
-        """Remember what was measured."""
-        remember(self._home, profile, self._local.config.threads)
+        """Remember what was measured, if the disk takes it."""
+        try:
+            remember(self._home, profile, self._local.config.threads)
+        except SwisdError as error:
+            log.warning("the figures of this device are not kept: %s", error)
 
     async def close(self) -> None:
         """End every errand, within a deadline."""
@@ -113,41 +120,28 @@ class Errands:
         def progress(fraction: float) -> None:
             self._post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
 
-        try:
-            size = self._local.plan.model_bytes if self._local.plan else 0
-            manifest = await self._manifest(effect.model, size)
-            stages = [stage for _, stage in effect.stages]
-            await self._supply.units(effect.model, manifest, stages, progress)
-        except SwisdError as error:
-            self._post(LoadFailed(effect.epoch, str(error)))
-            return
+        size = self._local.plan.model_bytes if self._local.plan else 0
+        manifest = await self._manifest(effect.model, size)
+        stages = [stage for _, stage in effect.stages]
+        await self._supply.units(effect.model, manifest, stages, progress)
         self._post(HoldingsChanged(self._supply.holdings()))
         self._compute.load(effect, manifest)
 
     async def _get_manifest(self, effect: GetManifest) -> None:
-        try:
-            manifest = await self._manifest(effect.model, effect.size)
-        except SwisdError as error:
-            self._post(ManifestFailed(effect.model, str(error)))
-        else:
-            self._post(ManifestReady(effect.model, manifest))
+        self._post(ManifestReady(effect.model, await self._manifest(effect.model, effect.size)))
 
     async def _manifest(self, model: str, size: int) -> Manifest:
         return self._local.manifests.get(model) or await self._supply.manifest(model, size)
 
     async def _provide(self, model_id: str) -> None:
         def progress(what: str, done: int, total: int) -> None:
-            fraction = done / total if total else 0.0
+            fraction = min(done / total, 1.0) if total else 0.0
             self._post(ProvideProgress(fraction, f"{what} {model_id}: {fraction:.0%}"))
 
         self._observe(Notice("info", f"no device has {model_id} yet: fetching and importing it"))
-        try:
-            await import_model(model_id, self._home.path, progress)
-        except SwisdError as error:
-            self._post(ProvideFailed(model_id, str(error)))
-        else:
-            self._observe(Notice("info", f"{model_id} is imported"))
-            self._post(HoldingsChanged(self._supply.holdings()))
+        await import_model(model_id, self._home.path, progress)
+        self._observe(Notice("info", f"{model_id} is imported"))
+        self._post(HoldingsChanged(self._supply.holdings()))
 
     async def _measure_links(self, devices: tuple[str, ...]) -> None:
         links: list[PeerLink] = []
@@ -161,14 +155,18 @@ class Errands:
             links.append(PeerLink(device, measured.rtt_ms, min(measured.mbit_s, 1e7)))
         self._post(LinksMeasured(tuple(links)))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[str], Event]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._to_an_end(work, failed))
         self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the node failed", exc_info=error)
-            self._observe(Notice("error", f"internal error: {error}; please report it"))
+    async def _to_an_end(self, work: Coroutine[Any, Any, None], failed: Callable[[str], Event]) -> None:
+        """The machine waits for an event, whatever goes wrong."""
+        try:
+            await work
+        except SwisdError as error:
+            self._post(failed(str(error)))
+        except Exception as error:
+            log.error("an errand failed", exc_info=error)
+            self._post(failed(f"{type(error).__name__}: {error}"))

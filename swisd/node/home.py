@@ -136,6 +136,15 @@ class Home:
             return None
         return known if birth(known.pid) in ("", known.born) else None
 
+    def must_be_free(self) -> None:
+        """Raises `BadInput` if another process runs `swisd up` in this home."""
+        running = self.running()
+        if running is not None and running.pid != os.getpid():
+            raise BadInput(
+                f"`swisd up` runs already in {self.path} (process {running.pid}): "
+                "use it, or give this one another folder with --home"
+            )
+
     def set_running(self, running: Running | None) -> None:
         if running is None:
             (self.path / "node.json").unlink(missing_ok=True)

@@ -1,10 +1,11 @@
 """How a device comes into a swarm: it makes one, finds its host, or is told where the host is."""
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from swisd.bus.discovery import Attempts, find
+from swisd.bus.discovery import Attempts, Found, find
 from swisd.bus.endpoint import OutsideBroker, parse_broker_url
 from swisd.core.errors import NoSwarm, WrongKey
 from swisd.node.home import Home
@@ -31,26 +32,18 @@ async def find_way(home: Home, settings: Settings, code: JoinCode | None) -> Way
 
     Raises `NoSwarm` if a join code leads nowhere (with what was tried), `WrongKey`, `BadInput`.
     """
+    home.must_be_free()  # before its key is touched
     key = code.key if code is not None else home.key()
-    swarm = settings.swarm
-    if swarm.broker:
-        ca_file = _path(swarm.broker_ca)
-        outside = parse_broker_url(swarm.broker, ca_file)
+    if settings.swarm.broker:
+        outside = outside_broker(settings.swarm.broker, settings)
         key = _keep(home, key)
         return Way(key, outside=outside, said=f"external broker {outside.host}:{outside.port}")
     if key is None:
         return Way(_keep(home, None), said=await _new_swarm(home, settings))
     hints = [(code.host, code.port)] if code is not None and code.host and code.port else []
     attempts = Attempts()
-    found = await find(
-        key,
-        home.identity().device,
-        hints=[*hints, *(home.hosts() if home.key() == key else ())],
-        timeout=swarm.find_seconds,
-        zeroconf=swarm.multicast,
-        extra_ports=swarm.probe_ports,
-        attempts=attempts,
-    )
+    known = home.hosts() if home.key() == key else ()
+    found = await look_for_host(home, settings, key, [*hints, *known], attempts)
     if found is not None:
         _keep(home, key)
         return Way(key, found.host, found.port, said=f"found by {found.how}")
@@ -66,6 +59,31 @@ async def find_way(home: Home, settings: Settings, code: JoinCode | None) -> Way
         f"no device of swarm {swarm_id(key)} answers; is `swisd up` running there, and is this device on the "
         f"same network? tried: {tried or 'nothing'}"
     )
+
+
+async def look_for_host(
+    home: Home,
+    settings: Settings,
+    key: bytes,
+    hints: Iterable[tuple[str, int]],
+    attempts: Attempts | None = None,
+) -> Found | None:
+    """Search as this device's settings say, the `hints` first. `attempts` is filled as it goes."""
+    return await find(
+        key,
+        home.identity().device,
+        hints=hints,
+        timeout=settings.swarm.find_seconds,
+        zeroconf=settings.swarm.multicast,
+        extra_ports=settings.swarm.probe_ports,
+        attempts=attempts,
+    )
+
+
+def outside_broker(url: str, settings: Settings) -> OutsideBroker:
+    """An external broker and the certificate that the settings name for it. Raises `BadInput`."""
+    ca_file = settings.swarm.broker_ca
+    return parse_broker_url(url, Path(ca_file).expanduser() if ca_file else None)
 
 
 async def _new_swarm(home: Home, settings: Settings) -> str:
@@ -88,7 +106,3 @@ def _keep(home: Home, key: bytes | None) -> bytes:
         return home.key() or home.make_key()
     home.set_key(key)
     return key
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None

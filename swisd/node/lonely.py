@@ -44,9 +44,13 @@ class LonelyDevice:
         courier.attach(self._bus)
 
     async def start(self) -> None:
+        """Begin; `stop` afterwards, even if this raises."""
         self.node.start(NoLanes())
         await self._bus.start()
 
     async def stop(self) -> None:
-        await self.node.stop()
-        await self._bus.close()
+        """Leave and free everything."""
+        try:
+            await self.node.stop()
+        finally:
+            await self._bus.close()

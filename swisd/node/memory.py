@@ -1,20 +1,9 @@
-"""Memory of this process and of the machine, in bytes, from psutil or the kernel's own files."""
+"""Memory of this machine, in bytes, from psutil or the kernel's own file."""
 
-import os
 from pathlib import Path
 
+MEMINFO = Path("/proc/meminfo")
 SHARE = 0.75  # of what is free now, offered unless the person says otherwise
-
-
-def resident_bytes() -> int:
-    """Resident set of this process."""
-    try:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
-    except ImportError:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_bytes() -> int:
@@ -24,7 +13,7 @@ def available_bytes() -> int:
 
         return int(psutil.virtual_memory().available)
     except ImportError:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
         return 0

@@ -43,7 +43,7 @@ from swisd.node.memory import available_bytes, offer
 from swisd.node.outgoing import Outgoing, activation_of
 from swisd.node.supply import Supply
 from swisd.transport.api import Lanes
-from swisd.wire.frames import Frame, FrameKind
+from swisd.wire.frames import Dtype, Frame, FrameKind
 from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
@@ -74,12 +74,12 @@ class Node:
         self.supply = Supply(home.blobs, home.models, key, config.device)
         self.courier = Courier(key, config.device, self._on_message, self._on_drop, self.feed_shard)
         self.shard_sink: Callable[[str, memoryview], None] | None = None
-        self._observe, self._asked_memory = observe, asked_memory
+        self._observer, self._asked_memory = observe, asked_memory
         self._loop = asyncio.get_running_loop()
         self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self._computed)
         self._outgoing: Outgoing | None = None
         self._errands = Errands(
-            self.machine.local, home, self.supply, self._compute, self.post, observe, alone=alone
+            self.machine.local, home, self.supply, self._compute, self.post, self._observe, alone=alone
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refusals: list[tuple[Callable[[], Mapping[str, int]], Counter[str]]] = []
@@ -144,7 +144,7 @@ class Node:
 
     def on_frame(self, device: str, frame: Frame) -> None:
         """A checked frame from a proved device, on any lane."""
-        if frame.kind is FrameKind.ACTIVATION and frame.slots:
+        if frame.kind is FrameKind.ACTIVATION and frame.slots and frame.dtype is Dtype.FLOAT32:
             self.post(FrameArrived(device, activation_of(frame)))
         else:
             self._on_drop("frame without meaning here")
@@ -182,6 +182,13 @@ class Node:
         self.post(Received(sender, message))
         if isinstance(message, Digest | Plan):
             self._observe(message)
+
+    def _observe(self, event: Observed) -> None:
+        """Tell whoever watches; that a terminal was closed must not keep the device from its work."""
+        try:
+            self._observer(event)
+        except Exception:
+            log.exception("nobody could be told of %s", type(event).__name__)
 
     def _on_drop(self, reason: str) -> None:
         self.post(Dropped(reason))
@@ -239,6 +246,7 @@ class Node:
                     before[reason] = count
 
     def _watch_memory(self) -> None:
+        self._timers["memory"] = self._loop.call_later(OFFER_EVERY, self._watch_memory)
         self._watch_refusals()
         local = self.machine.local
         manifest, plan = local.manifest, local.plan
@@ -253,7 +261,6 @@ class Node:
         self.post(
             OfferChanged(offer(self._asked_memory, held), available_bytes(), held + self._compute.kv_bytes)
         )
-        self._timers["memory"] = self._loop.call_later(OFFER_EVERY, self._watch_memory)
 
     def _set_timer(self, effect: SetTimer) -> None:
         if handle := self._timers.pop(effect.name, None):

@@ -32,7 +32,8 @@ class Measurements:
 def remembered(home: Home, model: str, threads: int) -> Profile | None:
     """The last profile of a model (manifest sha256) with so many threads, or None."""
     for item in _read(home).items:
-        if item.profile.model == model and item.threads == threads:
+        # Without the head's time it was measured in too little memory: there may be more now.
+        if (item.profile.model, item.threads) == (model, threads) and item.profile.head_ms is not None:
             return item.profile
     return None
 
