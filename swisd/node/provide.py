@@ -5,16 +5,19 @@ of its own so that the memory it takes is given back, and so that a device that 
 """
 
 import argparse
-import json
 import re
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from swisd.core.errors import BadInput, SwisdError
+from swisd.core.checked import to_json
+from swisd.core.errors import BadInput, ModelError, SwisdError
 from swisd.forge.cards import find_card
 from swisd.forge.importer import import_model
 from swisd.forge.pull import fetch_card_model
+from swisd.node.importing import Word
 from swisd.store.disk import BlobStore
 from swisd.store.models import ModelIndex
 
@@ -42,6 +45,8 @@ def provide(source: str, home: Path, progress: Progress, *, model_id: str = "") 
             f"{source!r} is neither a model that swisd knows (`swisd models list`) nor a file on this device"
         )
     chosen = model_id or id_from_name(path.name)
+    with suppress(ModelError):
+        index.get(chosen)  # raises `BadInput` for what is no id: better now than after minutes of work
     _, sha = import_model(path, store.root, model_id=chosen, licence=None, progress=progress)
     index.add(sha, imported=True, source=str(path.resolve()))
     return chosen
@@ -60,23 +65,31 @@ def main() -> int:
     parser.add_argument("--id", default="")
     parser.add_argument("source", help="a model card's id, or the path of a GGUF file")
     args = parser.parse_args()
+    # Told to stop, it ends like any program: temporary files are removed, pip is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        _say(model_id=provide(args.source, args.home, _progress, model_id=args.id))
+        _say(Word(model_id=provide(args.source, args.home, _progress, model_id=args.id)))
     except SwisdError as error:
-        _say(error=str(error))
+        _say(_failed(str(error), error.exit_code))
         return error.exit_code
     except (OSError, MemoryError) as error:
-        _say(error=f"importing failed: {error or type(error).__name__}")
+        _say(_failed(f"importing failed: {str(error) or type(error).__name__}", 1))
         return 1
     return 0
 
 
 def _progress(what: str, done: int, total: int) -> None:
-    _say(what=what, done=done, total=total)
+    _say(Word(what, done, total))
 
 
-def _say(**word: object) -> None:
-    print(json.dumps(word), flush=True)
+def _failed(text: str, code: int) -> Word:
+    """An error whose text can be written: a file's name may hold bytes that are no letters."""
+    return Word(error=text.encode(errors="replace").decode()[:4000], code=code)
+
+
+def _say(word: Word) -> None:
+    sys.stdout.buffer.write(to_json(word) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
