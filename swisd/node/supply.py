@@ -1,11 +1,12 @@
 """Gets what a device needs from the others: manifests, graphs, tokenizers, weights of its units."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swisd.core.errors import ModelError
+from swisd.core.errors import ModelError, SwisdError
 from swisd.core.messages import Digest, MemberView
-from swisd.core.model import MAX_MANIFEST_BYTES, Manifest
+from swisd.core.model import MAX_MANIFEST_BYTES, SHA256, Manifest
 from swisd.core.types import Holding, Stage
 from swisd.net.secure import dial
 from swisd.store.client import Source
@@ -14,7 +15,9 @@ from swisd.store.fetch import Fetcher
 from swisd.store.models import ModelIndex
 from swisd.wire.handshake import Purpose
 
+log = logging.getLogger(__name__)
 PARALLEL = 2
+MAX_RANGES = 64  # of a model's units that are told to others, as `Holding` has room for
 
 
 class Supply:
@@ -36,6 +39,8 @@ class Supply:
 
     async def manifest(self, model: str, size: int) -> Manifest:
         """The manifest and its graph, from disk or from whoever has them. Raises `ModelError`."""
+        if not SHA256.fullmatch(model):
+            raise ModelError(f"the swarm names its model {model[:80]!r}, which is not a sha256")
         if size > MAX_MANIFEST_BYTES:
             raise ModelError(f"the manifest of this model is said to have {size} bytes, which is too large")
         if not self.store.has(model):
@@ -48,7 +53,7 @@ class Supply:
         return manifest
 
     async def tokenizer(self, model: str, manifest: Manifest) -> bytes:
-        """The tokenizer blob."""
+        """The tokenizer blob. Raises `ModelError`."""
         blob = manifest.blobs[manifest.tokenizer]
         await self._fetcher.fetch(blob.sha256, blob.size, self._holders(model, None))
         return self.store.read(blob.sha256)
@@ -56,7 +61,10 @@ class Supply:
     async def units(
         self, model: str, manifest: Manifest, stages: Sequence[Stage], progress: Callable[[float], None]
     ) -> None:
-        """Have the weights of these stages on disk; `progress` gets the fraction that is there."""
+        """Have the weights of these stages on disk; `progress` gets the fraction that is there.
+
+        Raises `ModelError`, `StoreFull`.
+        """
         indices: dict[int, None] = {}
         for stage in stages:
             indices.update(dict.fromkeys(manifest.blob_indices(stage.start, stage.end)))
@@ -81,10 +89,14 @@ class Supply:
         for entry in self.index.list():
             try:
                 manifest = self.index.manifest(entry.model_id)
-            except ModelError:
+                size = self.store.size(entry.manifest)
+            except (SwisdError, OSError) as error:
+                log.warning("%s is not offered to others: %s", entry.model_id, error)
                 continue
-            ranges = tuple(self.index.holding(manifest))
-            found.append(Holding(entry.manifest, entry.model_id, self.store.size(entry.manifest), ranges))
+            # After many changes of the plan a device may hold scattered units: the longest runs are told.
+            longest = sorted(self.index.holding(manifest), key=lambda units: units[0] - units[1])
+            ranges = tuple(sorted(longest[:MAX_RANGES]))
+            found.append(Holding(entry.manifest, entry.model_id, size, ranges))
         return tuple(found[:64])
 
     async def close(self) -> None:
