@@ -40,6 +40,12 @@ INBOX_PATIENCE_S = 5.0
 STUCK = "event loop stuck"
 
 
+def _broken(code: Any) -> str:
+    """In words; paho's code for a connection that just ended tells nothing."""
+    said = str(code).lower()
+    return "the connection to the broker broke" + ("" if "unspecified" in said else f" ({said})")
+
+
 class MqttBus:
     """A `Bus` on an MQTT broker; see `swisd.bus.api.Bus`."""
 
@@ -174,7 +180,7 @@ class MqttBus:
             self._post(0, self._gained)
 
     def _paho_disconnect(self, _c: Any, _u: Any, _flags: Any, code: Any, _p: Any) -> None:
-        self._post(0, self._lost, f"the connection to the broker broke ({str(code).lower()})")
+        self._post(0, self._lost, _broken(code))
 
     def _paho_connect_fail(self, _c: Any, _u: Any) -> None:
         self._post(0, self._lost, self._link.failure)

@@ -6,6 +6,7 @@ from typing import Any
 
 from swisd.cli.output import as_json, json_line, read_text, result, say
 from swisd.client import Answer, Client, Options, Piece
+from swisd.tui.words import units
 
 
 def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool) -> None:
@@ -43,10 +44,11 @@ def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool)
 
 def _statistics(answer: Answer) -> str:
     times = answer.timings
-    who: dict[str, list[str]] = {}
+    total = max(shard.end for shard in answer.plan.shards)
+    spans: dict[str, list[tuple[int, int]]] = {}
     for shard in answer.plan.shards:
-        who.setdefault(shard.name, []).append(f"{shard.start}-{shard.end - 1}")
-    devices = ", ".join(f"{name} (units {' and '.join(units)})" for name, units in who.items())
+        spans.setdefault(shard.name, []).append((shard.start, shard.end))
+    devices = ", ".join(f"{name} ({units(held, total)})" for name, held in spans.items())
     speed = f"{times.decode_tokens_per_s:.1f} tokens/s" if times.decode_tokens_per_s else "one token"
     return (
         f"[{times.decode_tokens} tokens, first after {times.first_token_ms / 1000:.2f} s, {speed}; "

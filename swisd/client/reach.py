@@ -35,7 +35,7 @@ async def reach(
                 await link.heard(DIGEST_S)
                 yield link
             return
-        missing = "no swarm is running here: " + "; ".join(tried)
+        missing = "no swarm answers here (tried: " + "; ".join(tried) + ")"
     else:
         missing = (
             f"no swarm is known in {home.path}: start one with `swisd up`, or join with `swisd up --join`"

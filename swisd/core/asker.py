@@ -12,6 +12,7 @@ from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.messages import Ask, Digest, Out
 from swisd.core.types import FinishReason, Plan, SamplingParams
 
+LOST = "the swarm's bus is lost: its host is gone or out of reach; trying again"
 MAX_ATTEMPTS = 64
 
 
@@ -81,6 +82,8 @@ class Asker:
         self._moved = 0.0
         self._signs: object = None
         self._said = ""
+        self._began = 0.0
+        self._connected = True
         self._digest: Digest | None = None
         self.ended = False
 
@@ -95,7 +98,7 @@ class Asker:
             return out
         match event:
             case Started():
-                self._moved = now
+                self._moved = self._began = now
                 out.append(SetTimer("ask", now + deadlines.RENEW))
             case Received(message=Plan() as plan):
                 self._on_plan(plan, now, out)
@@ -105,8 +108,10 @@ class Asker:
                 self._on_out(said, now, out)
             case Timer(name="ask"):
                 self._on_timer(now, out)
-            case BusChanged(connected=False):
-                self._tell("the swarm's bus is lost; trying to reach it again", out)
+            case BusChanged():
+                self._connected = event.connected
+                if not event.connected:
+                    self._tell(LOST, out)
             case Stopping():
                 self._cancel(out)
                 self._end("cancelled", "", out)
@@ -133,7 +138,9 @@ class Asker:
         signs = (digest.note, tuple((item.device, item.state, item.progress) for item in digest.members))
         if signs != self._signs:
             self._signs, self._moved = signs, now
-        if self._asked is None and (self._plan is None or not self._plan.active):
+        # What the bus retains comes one after the other: the plan may be on its way behind the digest.
+        early = now - self._began < deadlines.BEAT
+        if not early and self._asked is None and (self._plan is None or not self._plan.active):
             self._tell(self._why_waiting(), out)
 
     def _on_out(self, said: Out, now: float, out: list[AskerEffect]) -> None:
@@ -246,6 +253,8 @@ class Asker:
     def _why_waiting(self) -> str:
         """The most useful thing known about why there is no active plan."""
         plan, digest = self._plan, self._digest
+        if not self._connected:
+            return LOST
         if self._asked is not None:
             return "the driver does not answer"
         if plan is not None and plan.problem:

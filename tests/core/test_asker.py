@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swisd.core import deadlines
-from swisd.core.asker import MAX_ATTEMPTS, Answered, Asker, Ended, Listen, Request, Waiting
+from swisd.core.asker import LOST, MAX_ATTEMPTS, Answered, Asker, Ended, Listen, Request, Waiting
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.messages import Ask, Digest, MemberView, Out
@@ -241,15 +241,23 @@ def a_digest(*members: MemberView, note: str = "") -> Digest:
 )
 def test_why_nothing_comes_yet_is_said_once(message: object, words: str):
     desk = Desk(plan=None)
+    desk.now += deadlines.BEAT
     desk.hear(message), desk.hear(message)
     assert desk.words == [words]
+
+
+def test_a_digest_that_comes_before_the_plan_worries_nobody():
+    desk = Desk(plan=None)
+    desk.hear(a_digest(a_member()))
+    desk.hear(PLAN)
+    assert desk.words == []
 
 
 def test_queue_and_bus_are_said():
     desk = Desk()
     desk.hear(desk.out(0, waiting=2)), desk.hear(desk.out(0, waiting=2))
     desk.do(BusChanged(False))
-    assert desk.words == ["busy: 2 before you", "the swarm's bus is lost; trying to reach it again"]
+    assert desk.words == ["busy: 2 before you", LOST]
     desk.hear(desk.out(0, 50))  # the place in the queue took no number
     assert desk.tokens == [50]
 

@@ -33,10 +33,14 @@ class Lab:
         self.devices: list[DeviceProcess] = []
         self.key = b""
 
-    def start(self, *arguments: str, settings: str = "", **host: bool) -> DeviceProcess:
+    def start(
+        self, *arguments: str, settings: str = "", only_multicast: bool = False, **host: bool
+    ) -> DeviceProcess:
         name = self.hosts.add(**host)
         home = self.root / name
         home.mkdir()
+        if only_multicast:
+            self.hosts.drop_probes(name)
         if settings:
             (home / "swisd.toml").write_text(settings)
         options = ["--threads", "1", *arguments]
@@ -75,10 +79,9 @@ def lab(hosts: Hosts, tmp_path: Path, model_home: Path) -> Iterator[Lab]:
 @pytest.mark.skipif(shutil.which("iptables") is None, reason="iptables is not installed")
 def test_devices_find_each_other_by_multicast_and_answer(lab: Lab) -> None:
     """Three hosts, 64 MiB each, the model on one; no docker bridge is mistaken for a network."""
-    first = lab.start("--memory", "64MiB", docker=True)
-    lab.hosts.drop_probes(first.name)
+    first = lab.start("--memory", "64MiB", docker=True, only_multicast=True)
     for _ in range(2):
-        device = lab.start("--memory", "64MiB", docker=True)
+        device = lab.start("--memory", "64MiB", docker=True, only_multicast=True)
         assert "multicast" in device.wait_for(r"found by (.*)")[1]
     first.wait_for("is in force")
     answer = lab.ask(lab.devices[-1])

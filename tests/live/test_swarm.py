@@ -209,11 +209,10 @@ def test_a_phone_without_the_laptops_packages_works_and_asks(new_swarm: Callable
     swarm.devices[0].wait_for("is in force")
     answer = swarm.ask("What is snow?", *GREEDY, "--max-tokens", "12", device=phone)
     assert {shard["name"] for shard in answer["plan"]["shards"]} == {"laptop", "phone"}
+    command = ["ask", "What is snow?", *GREEDY, "--max-tokens", "12", "--json", "--home", str(phone.home)]
     done = subprocess.run(
-        [sys.executable, "-c", PHONE, "ask", "What is snow?", *GREEDY, "--max-tokens", "12", "--json", "--home",
-         str(phone.home)],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", PHONE, *command], capture_output=True, text=True, timeout=60, check=True
+    )
     assert json.loads(done.stdout.splitlines()[-1])["token_ids"] == answer["token_ids"]
 
 
