@@ -55,7 +55,7 @@ def provide(source: str, home: Path, progress: Progress, *, model_id: str = "") 
 def id_from_name(name: str) -> str:
     """A model id from a file name: lower case, and dashes for what an id may not have."""
     stem = re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE).lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:100] or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", stem).lstrip("-._")[:100].rstrip("-._") or "model"
 
 
 def main() -> int:
