@@ -55,7 +55,7 @@ def test_an_identity_is_made_once_and_stays(home: Home) -> None:
 @pytest.mark.parametrize(
     "damaged",
     [b"", b"{", b"[]", b"\xff\xfe", b'{"device":"a"}', b'{"device":"not hexadecimal!","since":1}',
-     b'{"device":"00112233aabbccdd","since":-1}', b'{"device":"00112233aabbccdd","since":1e400}', b"[" * 9999],
+     b'{"device":"00112233aabbccdd","since":-1}', b'{"device":"00112233aabbccdd","since":1e9}', b"[" * 9999],
 )  # fmt: skip
 def test_a_damaged_identity_is_made_anew(home: Home, damaged: bytes) -> None:
     (home.path / "device.json").write_bytes(damaged)

@@ -1,0 +1,70 @@
+"""What a device says of itself, and how much memory it offers."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swisd.core.checked import from_json, to_json
+from swisd.core.local import capability_of
+from swisd.core.types import Capability
+from swisd.node import describe, memory
+from swisd.node.describe import describe_device
+from swisd.node.home import Home
+from swisd.node.settings import Settings
+
+MIB = 1 << 20
+AMOUNTS = st.integers(0, 1 << 45)
+
+
+def test_the_home_and_the_settings_are_in_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    plain = Settings()
+    settings = replace(
+        plain,
+        device=replace(plain.device, name="ann", threads=3),
+        model=replace(plain.model, id="tiny", context=100),
+    )
+    config = describe_device(
+        home, settings, claims="never", memory_bytes=64 * MIB, port=7, addresses=("10.0.0.1",)
+    )
+    assert (config.device, config.rank) == (home.identity().device, home.identity().since)
+    assert (config.name, config.threads, config.model_id, config.claims) == ("ann", 3, "tiny", "never")
+    assert config.min_context == config.context == 100  # no plan may be asked for more than there is to be
+
+
+def test_what_it_says_is_a_message_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describe, "_usable_cores", lambda: set(range(5000)))
+    monkeypatch.setattr(describe.platform, "machine", lambda: "m" * 200)
+    config = describe_device(Home(tmp_path), Settings(), claims="at once", memory_bytes=MIB)
+    said = capability_of(config)
+    assert from_json(Capability, to_json(said)) == said
+    assert config.threads == 1024
+
+
+@given(asked=AMOUNTS, free=AMOUNTS, held=AMOUNTS)
+def test_an_offer_is_what_was_asked_for_and_never_more_than_there_is(
+    asked: int, free: int, held: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "available_bytes", lambda: free)
+        assert memory.offer(asked, held) == min(asked, free + held)
+        assert memory.offer(None, held) <= free + held
+        assert memory.offer(None, held) >= (free + held) * memory.SHARE - 1
+
+
+def test_the_kernels_own_file_where_psutil_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "meminfo"
+    table.write_text("MemTotal:       8000000 kB\nMemAvailable:   1234567 kB\nSwapFree:  1 kB\n")
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.setattr(memory, "MEMINFO", table)
+    assert memory.available_bytes() == 1234567 * 1024
+    table.write_text("MemTotal:       8000000 kB\n")
+    assert memory.available_bytes() == 0
+    monkeypatch.undo()
+    assert memory.available_bytes() > MIB
