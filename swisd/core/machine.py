@@ -7,7 +7,7 @@ holds both ends of the model, and the host when it leads.
 from swisd.core import deadlines
 from swisd.core.config import DeviceConfig
 from swisd.core.driver import Driver
-from swisd.core.effects import Activation, DropSession, Effect, Lead, Notice, RunStep, SetTimer
+from swisd.core.effects import Activation, DropSession, Effect, Lead, Notice, RunStep, SetTimer, Work
 from swisd.core.events import (
     BusChanged,
     Dropped,
@@ -55,7 +55,7 @@ class NodeMachine:
         self.host = Host(self.local)
         self.worker = Worker(self.local)
         self.driver = Driver(self.local)
-        self._running: dict[tuple[int, str, int], Activation] = {}
+        self._running: dict[Work, Activation] = {}
         self._refined_at = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -70,9 +70,7 @@ class NodeMachine:
             case StepDone():
                 self._on_step_done(event, now, out)
             case StepFailed():
-                work = event.work
-                known = self._running.pop((work.stage, work.session, work.step), None)
-                if known is not None and known.epoch == work.epoch:
+                if self._running.pop(event.work, None) is not None:
                     self.worker.on_step_failed(event, out)
             case FrameLost():
                 if self.local.plan is not None and event.activation.epoch == self.local.plan.epoch:
@@ -90,11 +88,10 @@ class NodeMachine:
                 self._on_own(event, now, out)
         for effect in out:
             if isinstance(effect, RunStep):
-                work = effect.work
-                self._running[(work.stage, work.session, work.step)] = effect.activation
+                self._running[effect.work] = effect.activation
             elif isinstance(effect, DropSession):
-                for key in [key for key in self._running if key[1] == effect.session]:
-                    del self._running[key]
+                for work in [work for work in self._running if work.session == effect.session]:
+                    del self._running[work]
         return out
 
     def _on_message(self, event: Received, now: float, out: Effects) -> None:
@@ -156,7 +153,7 @@ class NodeMachine:
 
     def _on_step_done(self, event: StepDone, now: float, out: Effects) -> None:
         work = event.work
-        activation = self._running.pop((work.stage, work.session, work.step), None)
+        activation = self._running.pop(work, None)
         plan = self.local.plan
         if activation is None or plan is None or work.epoch != plan.epoch:
             return

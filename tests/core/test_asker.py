@@ -116,7 +116,7 @@ def test_it_goes_on_with_its_tokens_under_the_next_plan():
     (again,) = desk.hear(replace(PLAN, epoch=4))
     assert (again.session, again.epoch, again.emitted) == ("a" * 14 + "01", 4, (50, 51))
     assert (again.prompt, again.seed) == (REQUEST.prompt, REQUEST.seed)
-    desk.hear(old)  # of the former attempt
+    desk.hear(old), desk.hear(replace(old, index=0))  # of the former attempt
     desk.hear(desk.out(0, 52, epoch=4)), desk.hear(desk.out(1, 53, epoch=4, finish="stop"))
     assert desk.tokens == [50, 51, 52, 53]
 

@@ -154,7 +154,10 @@ def test_a_new_plan_frees_sessions_and_forgets_old_work():
     assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0)) == []
     assert bench.do(StepFailed(step.work, "gone")) == []
     assert bench.do(FrameLost(DRIVER, step.activation, "gone")) == []
-    assert len(bench.frame(epoch=6)) == 1  # numbered anew
+    (again,) = bench.frame(epoch=6)  # numbered anew
+    assert bench.do(StepDone(step.work, 3, (9, 9, 9), 1.0)) == []
+    (sent,) = bench.do(StepDone(again.work, 3, (4, 5, 6), 1.0))  # type: ignore[union-attr]
+    assert isinstance(sent, SendFrame) and sent.activation.epoch == 6
 
 
 def test_another_shard_or_context_is_loaded_anew():
