@@ -66,11 +66,16 @@ AskerEffect = Publish | SetTimer | CancelTimer | Listen | Answered | Waiting | E
 
 
 class Asker:
-    """One session from submission to its end."""
+    """One session from submission to its end.
 
-    def __init__(self, request: Request, *, patience: float = deadlines.PATIENCE) -> None:
+    It gives up when nothing moved for `patience` seconds (None: `deadlines.PATIENCE`). That the model fits
+    nowhere is an answer too: unless told to wait, it gives up on that within `deadlines.NO_FIT`.
+    """
+
+    def __init__(self, request: Request, *, patience: float | None = None) -> None:
         self._request = request
-        self._patience = patience
+        self._patience = deadlines.PATIENCE if patience is None else patience
+        self._no_fit = deadlines.NO_FIT if patience is None else patience
         self._attempt = -1
         self._plan: Plan | None = None
         self._asked: Plan | None = None  # the plan under which the running attempt was submitted
@@ -225,6 +230,9 @@ class Asker:
             self._cancel(out)
             self._end("error", f"nothing moved for {self._patience:.0f} s: {self._why_waiting()}", out)
             return
+        if self._fits_nowhere() and now - self._moved > self._no_fit:
+            self._end("error", self._why_waiting(), out)
+            return
         if self._asked is not None:
             out.append(
                 Publish(
@@ -234,6 +242,13 @@ class Asker:
             )
         elif self._plan is not None:
             self._submit(now, out)
+
+    def _fits_nowhere(self) -> bool:
+        """Whether the plan says that there is none, and no device is doing anything that could change it."""
+        plan, digest = self._plan, self._digest
+        if self._asked is not None or plan is None or plan.pipelines or not plan.problem or digest is None:
+            return False
+        return not any(member.state in ("measuring", "fetching", "loading") for member in digest.members)
 
     def _cancel(self, out: list[AskerEffect]) -> None:
         if self._asked is not None:

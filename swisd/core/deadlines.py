@@ -22,5 +22,6 @@ RENEW = 2.0  # asker to driver: still listening
 LEASE = 12.0  # driver without a renewal: the asker is gone
 KEEP_DONE = 20.0  # a finished session's last messages are kept for a resend
 IDLE_SESSION = 300.0  # a worker frees a session's cache after this long without a frame
+NO_FIT = 3.0  # an asker waits this long for a plan when there is none and no device is busy
 PATIENCE = 45.0  # an asker waits this long for any progress before it gives up
 REFINE_EVERY = 30.0  # at most one self-correction of the profile from real steps

@@ -7,6 +7,7 @@ from swisd.core.effects import (
     GetManifest,
     MeasureCompute,
     MeasureLinks,
+    Notice,
     Publish,
     SetTimer,
 )
@@ -121,7 +122,14 @@ class Member:
 
     def on_measured(self, event: Measured, now: float, out: Effects) -> None:
         self._measuring = None
-        self.set_profile(event.profile, out)
+        profile = event.profile
+        head = (
+            f", {profile.head_ms:.1f} ms for the head"
+            if profile.head_ms is not None
+            else ", no room for the head"
+        )
+        out.append(Notice("info", f"measured {profile.layer_ms:.2f} ms a layer{head}"))
+        self.set_profile(profile, out)
         if self._local.state == "measuring":
             self._local.enter("idle")
         self.beat(now, out)
@@ -179,4 +187,5 @@ class Member:
             self._measuring = model
             if self._local.enter("measuring"):
                 self.beat(now, out)
+            out.append(Notice("info", f"measures itself with {digest.model_id}"))
             out.append(MeasureCompute(model))

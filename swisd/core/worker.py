@@ -93,6 +93,7 @@ class Worker:
         self._times.clear()
         local.ready_epoch = 0
         local.enter("fetching")
+        out.append(Notice("info", f"plan {plan.epoch}: gets and loads {describe(self._stages, plan)}"))
         out.append(LoadShards(plan.epoch, plan.model, self._stages, plan.context))
 
     def on_progress(self, event: LoadProgress) -> bool:
