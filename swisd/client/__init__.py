@@ -1,16 +1,14 @@
 """The Python way in: `swisd.Client(home=...)`. The commands and the examples use nothing else."""
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
 
 from swisd.client.answers import Answer, Evaluation, Piece, PlanInfo, ShardInfo, Status, Timings
 from swisd.client.asking import Options
-from swisd.core.errors import SwisdError
+from swisd.client.blocking import LoopThread
+from swisd.core.errors import BadInput, SwisdError
 from swisd.core.messages import Digest
 from swisd.core.types import Plan
 from swisd.node.home import Home
@@ -30,7 +28,6 @@ __all__ = [
     "Timings",
 ]
 
-T = TypeVar("T")
 Tell = Callable[[str], None]
 
 
@@ -56,21 +53,27 @@ class AsyncClient:
         self, prompt: str, options: Options | None = None, *, alone: bool = True
     ) -> AsyncGenerator[Status | Piece | Answer, None]:
         """Pieces of the answer as they come; the last item is the whole `Answer`."""
-        from swisd.client.asking import stream
+        from swisd.client.asking import check_prompt, stream
         from swisd.client.reach import reach
 
-        async with reach(self._home, self._settings, self._tell, alone=alone) as link:
-            async for item in stream(link, prompt, options or Options(), self._settings.answer):
+        chosen = options or Options()
+        check_prompt(prompt, chosen)
+        async with (
+            reach(self._home, self._settings, self._tell, alone=alone) as link,
+            aclosing(stream(link, prompt, chosen, self._settings.answer)) as items,
+        ):
+            async for item in items:
                 yield item
 
     async def ask(self, prompt: str, options: Options | None = None, *, alone: bool = True) -> Answer:
         """The whole answer."""
         answer: Answer | None = None
-        async for item in self.stream(prompt, options, alone=alone):
-            if isinstance(item, Status):
-                self._tell(item.text)
-            elif isinstance(item, Answer):
-                answer = item
+        async with aclosing(self.stream(prompt, options, alone=alone)) as items:
+            async for item in items:
+                if isinstance(item, Status):
+                    self._tell(item.text)
+                elif isinstance(item, Answer):
+                    answer = item
         assert answer is not None  # the stream ends with an answer or raises
         return answer
 
@@ -86,20 +89,19 @@ class AsyncClient:
 
     async def status(self) -> tuple[Digest, Plan | None]:
         """The swarm's digest and its plan, if it has made one. Raises `NoSwarm` if none is running."""
-        async with self._watching() as link:
-            return link.digest, link.plan
-
-    @asynccontextmanager
-    async def _watching(self) -> AsyncIterator[Any]:
         from swisd.client.reach import reach
 
         async with reach(self._home, self._settings, self._tell, alone=False) as link:
             await link.settled()
-            yield link
+            assert link.digest is not None  # `reach` heard it
+            return link.digest, link.plan
 
 
 class Client:
-    """`AsyncClient` for programs without an event loop: the same calls, blocking."""
+    """`AsyncClient` for programs without an event loop: the same calls, blocking.
+
+    Inside a running event loop they raise `BadInput`.
+    """
 
     def __init__(
         self, home: str | Path | None = None, *, settings: Settings | None = None, tell: Tell = _silent
@@ -108,13 +110,15 @@ class Client:
 
     def ask(self, prompt: str, options: Options | None = None, *, alone: bool = True) -> Answer:
         """The whole answer."""
+        _must_block()
         return asyncio.run(self._async.ask(prompt, options, alone=alone))
 
     def stream(
         self, prompt: str, options: Options | None = None, *, alone: bool = True
     ) -> Generator[Status | Piece | Answer, None, None]:
         """Pieces of the answer as they come; the last item is the whole `Answer`. Closing it cancels."""
-        with _LoopThread() as loop:
+        _must_block()
+        with LoopThread() as loop:
             items = self._async.stream(prompt, options, alone=alone)
             try:
                 while True:
@@ -129,37 +133,21 @@ class Client:
         self, text: str, *, model_id: str = "", top: int = 20, patience: float = 60.0, alone: bool = True
     ) -> Evaluation:
         """Perplexity of a text, with the `top` best next tokens at each position."""
+        _must_block()
         return asyncio.run(
             self._async.evaluate(text, model_id=model_id, top=top, patience=patience, alone=alone)
         )
 
     def status(self) -> tuple[Digest, Plan | None]:
         """The swarm's digest and its plan, if it has made one. Raises `NoSwarm` if none is running."""
+        _must_block()
         return asyncio.run(self._async.status())
 
 
-class _LoopThread:
-    """An event loop in a thread, for a blocking iterator over an asynchronous one."""
-
-    def __enter__(self) -> "_LoopThread":
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="swisd client", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10.0)
-        self._loop.close()
-
-    def wait(self, work: Coroutine[Any, Any, T] | Any) -> T:
-        async def run() -> T:
-            made: T = await work
-            return made
-
-        future: Future[T] = asyncio.run_coroutine_threadsafe(run(), self._loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+def _must_block() -> None:
+    """Raises `BadInput` where blocking would stop an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise BadInput("swisd.Client would block this event loop: use swisd.client.AsyncClient here")

@@ -3,14 +3,17 @@
 import asyncio
 import datetime
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from swisd.client.answers import Answer, Evaluation, Piece, Status, Timings, plan_info
 from swisd.client.link import SwarmLink
 from swisd.core import deadlines
 from swisd.core.asker import Answered, Ended, Request, Waiting
+from swisd.core.checked import Malformed, from_plain, plain
 from swisd.core.errors import BadInput, SessionFailed
+from swisd.core.messages import Ask
 from swisd.core.model import Manifest
 from swisd.core.types import Plan, SamplingParams
 from swisd.node.settings import AnswerSettings
@@ -19,6 +22,7 @@ from swisd.text.stream import IncrementalDecoder
 from swisd.text.tokenizer import Tokenizer
 
 MAX_PROMPT_CHARS = 4 << 20
+MAX_WINDOW = 1 << 16  # tokens scored in one session
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,8 @@ class _Clock:
 
 async def stream(
     link: SwarmLink, prompt: str, options: Options, settings: AnswerSettings
-) -> AsyncIterator[Status | Piece | Answer]:
+) -> AsyncGenerator[Status | Piece | Answer, None]:
     """Answer a prompt: pieces as they come, the whole `Answer` last. Raises `SwisdError`."""
-    if not prompt.strip() and not options.raw:
-        raise BadInput("the prompt is empty: say something")
-    if len(prompt) > MAX_PROMPT_CHARS:
-        raise BadInput(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARS} are taken")
     loop = asyncio.get_running_loop()
     _, manifest, tokenizer = await link.model(options.patience)
     ids = encode_prompt(tokenizer, prompt, options, settings)
@@ -76,33 +76,72 @@ async def stream(
         session=secrets.token_hex(8),
         asker=link.ident,
         prompt=tuple(ids),
-        max_tokens=options.max_tokens or settings.max_tokens,
+        max_tokens=options.max_tokens if options.max_tokens is not None else settings.max_tokens,
         sampling=sampling_for(manifest, options, settings),
         seed=options.seed if options.seed is not None else secrets.randbelow(1 << 62),
         stop_ids=tuple(sorted(tokenizer.eos_ids)),
     )
+    _check_request(request)
     decoder = IncrementalDecoder(tokenizer)
     clock = _Clock(loop.time())
     text: list[str] = []
-    async for effect in link.run(request, options.patience):
-        match effect:
-            case Waiting():
-                yield Status(effect.text)
-            case Answered():
-                clock.take(effect.out.tokens, loop.time())
-                piece = "".join(decoder.push(token) for token in effect.out.tokens)
-                text.append(piece)
-                yield Piece(piece, effect.out.tokens)
-            case Ended():
-                rest = decoder.flush()
-                if rest:
-                    text.append(rest)
-                    yield Piece(rest, ())
-                if effect.finish == "error" or effect.plan is None:
-                    raise SessionFailed(effect.error or "the session ended without a word")
-                timings = clock.timings(len(ids), effect.prompt_ms)
-                info = plan_info(effect.plan, link.names)
-                yield Answer("".join(text), tuple(clock.ids), effect.finish, timings, info)
+    async with aclosing(link.run(request, options.patience)) as effects:
+        async for effect in effects:
+            match effect:
+                case Waiting():
+                    yield Status(effect.text)
+                case Answered():
+                    clock.take(effect.out.tokens, loop.time())
+                    piece = "".join(decoder.push(token) for token in effect.out.tokens)
+                    text.append(piece)
+                    yield Piece(piece, effect.out.tokens)
+                case Ended():
+                    rest = decoder.flush()
+                    if rest:
+                        text.append(rest)
+                        yield Piece(rest, ())
+                    plan = _plan_of(effect)
+                    timings = clock.timings(len(ids), effect.prompt_ms)
+                    info = plan_info(plan, link.names)
+                    yield Answer("".join(text), tuple(clock.ids), effect.finish, timings, info)
+
+
+def _plan_of(ended: Ended) -> Plan:
+    """The plan of a session that ended well. Raises `SessionFailed` with what went wrong."""
+    if ended.finish == "error" or ended.plan is None:
+        raise SessionFailed(ended.error or "the session ended without a word")
+    return ended.plan
+
+
+def check_prompt(prompt: str, options: Options) -> None:
+    """Refuse what no swarm has to be reached for. Raises `BadInput`."""
+    if not prompt.strip() and not options.raw:
+        raise BadInput("the prompt is empty: say something")
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise BadInput(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARS} are taken")
+    _check_text("the prompt", prompt)
+    _check_text("the system message", options.system or "")
+
+
+def _check_text(what: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # as the command line gives bytes that are not UTF-8
+        raise BadInput(f"{what} is not UTF-8 text (character {error.start})") from None
+
+
+def _check_request(request: Request) -> None:
+    """A driver drops what is out of range without an answer, so it must not be sent. Raises `BadInput`."""
+    if not request.score_top and request.max_tokens < 1:
+        raise BadInput(f"max_tokens: {request.max_tokens} is less than 1")
+    ask = Ask(
+        "start", request.session, request.asker, 0, request.prompt, (), request.stop_ids, request.max_tokens,
+        request.seed, request.sampling, request.score_top,
+    )  # fmt: skip
+    try:
+        from_plain(Ask, plain(ask))
+    except Malformed as error:
+        raise BadInput(f"this cannot be asked: {str(error).removeprefix('Ask.')}") from None
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str, options: Options, settings: AnswerSettings) -> list[int]:
@@ -144,6 +183,9 @@ async def evaluate(link: SwarmLink, text: str, *, model_id: str, top: int, patie
     """
     from swisd.runtime.scoring import perplexity
 
+    if not 1 <= top <= 100:
+        raise BadInput(f"top: {top} is not between 1 and 100")
+    _check_text("the text", text)
     loop = asyncio.get_running_loop()
     began = loop.time()
     _, manifest, tokenizer = await link.model(patience)
@@ -158,19 +200,22 @@ async def evaluate(link: SwarmLink, text: str, *, model_id: str, top: int, patie
     nexts: list[float | None] = []
     plan: Plan | None = None
     while len(tops) < len(ids):
-        window = min(await link.context(patience), len(ids) - len(tops))
-        part = tuple(ids[len(tops) : len(tops) + window])
+        done = len(tops)
+        window = min(await link.context(patience), len(ids) - done, MAX_WINDOW)
+        part = tuple(ids[done : done + window])
         session = secrets.token_hex(8)
         request = Request(session, link.ident, part, 0, SamplingParams(), 0, (), score_top=top)
-        async for effect in link.run(request, patience):
-            if isinstance(effect, Answered):
-                tops.extend(effect.out.top_ids)
-                logprobs.extend(effect.out.top_logprobs)
-                nexts.extend(effect.out.next_logprobs)
-            elif isinstance(effect, Ended):
-                if effect.finish == "error" or effect.plan is None:
-                    raise SessionFailed(effect.error or "the session ended without a word")
-                plan = effect.plan
+        _check_request(request)
+        async with aclosing(link.run(request, patience)) as effects:
+            async for effect in effects:
+                if isinstance(effect, Answered):
+                    tops.extend(effect.out.top_ids)
+                    logprobs.extend(effect.out.top_logprobs)
+                    nexts.extend(effect.out.next_logprobs)
+                elif isinstance(effect, Ended):
+                    plan = _plan_of(effect)
+        if len(tops) != done + window:
+            raise SessionFailed(f"{len(tops) - done} of {window} positions were scored")
     assert plan is not None
     return Evaluation(
         perplexity(nexts), len(ids), tuple(ids), tuple(tops), tuple(logprobs), tuple(nexts),

@@ -2,13 +2,14 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
 from swisd.bus.api import Bus
-from swisd.core.asker import Answered, Asker, AskerEffect, Ended, Listen, Request, Waiting
-from swisd.core.effects import CancelTimer, Publish, SetTimer
+from swisd.client.session import Session
+from swisd.core.asker import Answered, Asker, Ended, Request, Waiting
 from swisd.core.errors import NoSwarm, SessionFailed
-from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
+from swisd.core.events import BusChanged, Received, Started, Stopping
 from swisd.core.messages import Digest, Message, Out
 from swisd.core.model import Manifest
 from swisd.core.types import Plan
@@ -20,6 +21,7 @@ from swisd.wire.topics import Kind
 
 MakeBus = Callable[[Courier, str, Callable[[bool, str], None]], Bus]
 TICK = 0.5
+PLAN_S = 3.0  # for a plan that the digest speaks of
 
 
 class SwarmLink:
@@ -31,13 +33,13 @@ class SwarmLink:
         self.plan: Plan | None = None
         self.drops: dict[str, int] = {}
         self._tell = tell
+        self._supply = Supply(home.blobs, home.models, key, self.ident)
+        self._changed = asyncio.Event()
+        self._sessions: set[Session] = set()
+        self._reason = "no answer"
         self._courier = Courier(key, self.ident, self._on_message, self._on_drop)
         self._bus = make_bus(self._courier, self.ident, self._on_state)
         self._courier.attach(self._bus)
-        self._supply = Supply(home.blobs, home.models, key, self.ident)
-        self._changed = asyncio.Event()
-        self._sessions: set[_Session] = set()
-        self._reason = "no answer"
 
     async def __aenter__(self) -> "SwarmLink":
         self._courier.subscribe(Kind.SWARM)
@@ -48,8 +50,10 @@ class SwarmLink:
     async def __aexit__(self, *_: object) -> None:
         for session in list(self._sessions):
             session.feed(Stopping())
-        await self._bus.close()
-        await self._supply.close()
+        try:
+            await self._bus.close()
+        finally:
+            await self._supply.close()
 
     @property
     def names(self) -> dict[str, str]:
@@ -97,26 +101,33 @@ class SwarmLink:
         return self.plan.context
 
     async def settled(self) -> None:
-        """Wait until what the bus retains has arrived."""
-        await self._bus.settled()
-        await self._wait_change(TICK)
+        """Wait a short time for the plan that the digest speaks of: the bus keeps both, in no order."""
+        epoch = (await self.heard(PLAN_S)).epoch
+        with suppress(NoSwarm):
+            await self._until(lambda: self._epoch >= epoch, PLAN_S, self._no_plan)
+
+    @property
+    def _epoch(self) -> int:
+        return self.plan.epoch if self.plan is not None else 0
 
     def _no_plan(self) -> str:
         return (
             self.plan.problem if self.plan is not None and self.plan.problem else "the swarm has no plan yet"
         )
 
-    async def run(self, request: Request, patience: float) -> AsyncIterator[Answered | Waiting | Ended]:
+    async def run(
+        self, request: Request, patience: float
+    ) -> AsyncGenerator[Answered | Waiting | Ended, None]:
         """Run one session to its end; ending the iteration early cancels it."""
-        session = _Session(self, Asker(request, patience=patience))
+        session = Session(Asker(request, patience=patience), self._courier)
         self._sessions.add(session)
         try:
             session.feed(Started())
             for message in (self.digest, self.plan):
                 if message is not None:
-                    session.feed(Received("", message))
+                    session.feed(Received(message.host, message))
             while True:
-                effect = await session.queue.get()  # the asker's own deadlines end every session
+                effect = await session.said.get()  # the asker's own deadlines end every session
                 yield effect
                 if isinstance(effect, Ended):
                     return
@@ -160,9 +171,12 @@ class SwarmLink:
 
     def _on_message(self, sender: str, message: Message) -> None:
         match message:
+            case Digest() | Plan() if message.host != sender:
+                self._on_drop("message in another device's name")
+                return
             case Digest():
                 self.digest = message
-            case Plan() if self.plan is None or message.epoch >= self.plan.epoch:
+            case Plan() if self._is_news(message):
                 self.plan = message
             case Out():
                 pass
@@ -172,43 +186,12 @@ class SwarmLink:
         for session in list(self._sessions):
             session.feed(Received(sender, message))
 
+    def _is_news(self, plan: Plan) -> bool:
+        """Not of an older epoch, and not the same one from before it was in force."""
+        known = self.plan
+        if known is None or plan.epoch != known.epoch:
+            return known is None or plan.epoch > known.epoch
+        return plan.active or not known.active
+
     def _on_drop(self, reason: str) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + 1
-
-
-class _Session:
-    """The hands of one asker."""
-
-    def __init__(self, link: SwarmLink, asker: Asker) -> None:
-        self.queue: asyncio.Queue[Answered | Waiting | Ended] = asyncio.Queue()
-        self._link, self._asker = link, asker
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._listening: set[str] = set()
-
-    def feed(self, event: object) -> None:
-        for effect in self._asker.handle(event, self._loop.time()):
-            self._do(effect)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for session in self._listening:
-            self._link._courier.unsubscribe(Kind.OUT, session)
-
-    def _do(self, effect: AskerEffect) -> None:
-        match effect:
-            case Publish():
-                self._link._courier.publish(effect.message, effect.to)
-            case Listen():
-                self._listening.add(effect.session)
-                self._link._courier.subscribe(Kind.OUT, effect.session)
-            case SetTimer():
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._timer = self._loop.call_at(effect.at, self.feed, Timer(effect.name))
-            case CancelTimer():
-                if self._timer is not None:
-                    self._timer.cancel()
-            case Answered() | Waiting() | Ended():
-                self.queue.put_nowait(effect)

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from swisd.bus.api import Bus
 from swisd.bus.memory import MemoryBus
@@ -64,8 +63,8 @@ async def _alone(home: Home, settings: Settings, tell: Callable[[str], None]) ->
     def make_bus(courier: Courier, ident: str, on_state: Callable[[bool, str], None]) -> Bus:
         return MemoryBus(device.broker, ident, courier.receive, on_state)
 
-    await device.start()
     try:
+        await device.start()
         async with SwarmLink(home, key, make_bus, tell) as link:
             await link.connected(CONNECT_S)
             await link.heard(DIGEST_S)
@@ -76,14 +75,15 @@ async def _alone(home: Home, settings: Settings, tell: Callable[[str], None]) ->
 
 async def _find_bus(home: Home, settings: Settings, key: bytes) -> tuple[MakeBus | None, list[str]]:
     """A way to the bus, or what was tried."""
-    from swisd.bus.endpoint import SwarmBroker, parse_broker_url
+    from swisd.bus.discovery import Attempts
+    from swisd.bus.endpoint import SwarmBroker
     from swisd.bus.mqtt import MqttBus
+    from swisd.node.joining import look_for_host, outside_broker
 
     running = home.running()
     broker = running.broker if running is not None else settings.swarm.broker
     if broker:
-        ca_file = _path(settings.swarm.broker_ca)
-        outside = parse_broker_url(broker, ca_file)
+        outside = outside_broker(broker, settings)
 
         def outside_bus(courier: Courier, ident: str, on_state: Callable[[bool, str], None]) -> Bus:
             return MqttBus(outside, ident, courier.receive, on_state)
@@ -92,34 +92,14 @@ async def _find_bus(home: Home, settings: Settings, key: bytes) -> tuple[MakeBus
     if running is not None:
         host, port = running.host, running.port
     else:
-        found, tried = await find_host(home, settings, key)
+        attempts = Attempts()
+        found = await look_for_host(home, settings, key, home.hosts(), attempts)
         if found is None:
-            return None, tried
-        host, port = found
+            return None, attempts.tried
+        host, port = found.host, found.port
 
     def swarm_bus(courier: Courier, ident: str, on_state: Callable[[bool, str], None]) -> Bus:
         endpoint = SwarmBroker(host, port, key, ident)
         return MqttBus(endpoint, ident, courier.receive, on_state)
 
     return swarm_bus, []
-
-
-async def find_host(home: Home, settings: Settings, key: bytes) -> tuple[tuple[str, int] | None, list[str]]:
-    """Look for the swarm's host on the network, for a short time."""
-    from swisd.bus.discovery import Attempts, find
-
-    attempts = Attempts()
-    found = await find(
-        key,
-        home.identity().device,
-        hints=home.hosts(),
-        timeout=settings.swarm.find_seconds,
-        zeroconf=settings.swarm.multicast,
-        extra_ports=settings.swarm.probe_ports,
-        attempts=attempts,
-    )
-    return ((found.host, found.port) if found is not None else None), attempts.tried
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
