@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from swisd.core.errors import DoesNotFit, ModelError
+from swisd.core.errors import DoesNotFit, ModelError, SwisdError
 from swisd.core.model import Manifest
 from swisd.runtime.shard import Shard
 from swisd.runtime.slots import Slot
@@ -46,7 +46,8 @@ def probe(manifest: Manifest, blobs: Path, *, threads: int, memory_limit: int, s
     """Measure, in about two seconds for a small model. `memory_limit` in bytes bounds what is loaded.
 
     Needs the graph blob in `blobs`; works in a directory of its own under `scratch`, which it removes.
-    Raises `DoesNotFit` if not even one layer fits, `ModelError` if the graph blob is missing.
+    Raises `DoesNotFit` if not even one layer fits, `ModelError` if the graph blob is missing, `SwisdError` if
+    the disk has no room for the stand-ins.
     """
     layer = manifest.units[1]
     each = layer.resident_bytes + layer.kv_bytes_per_token * 256
@@ -73,10 +74,17 @@ def _stand_in(manifest: Manifest, blobs: Path, directory: Path, units: list[int]
         shutil.copyfile(blobs / graph.sha256, directory / graph.sha256)
     except FileNotFoundError:
         raise ModelError(f"the graph of {manifest.model_id} is not here yet: nothing to measure") from None
+    indices = {index for unit in units for index in manifest.units[unit].blobs}
+    wanted, free = sum(manifest.blobs[index].size for index in indices), shutil.disk_usage(directory).free
+    if wanted > free:
+        raise SwisdError(
+            f"the disk is full: measuring takes {wanted / 2**20:.0f} MiB for a moment, "
+            f"{free / 2**20:.0f} MiB are free in {directory.parent}; free some space"
+        )
     random = np.random.default_rng(0)
     pattern = random.integers(0, 256, PATTERN_BYTES, np.uint8)
     pattern[3::4] = 0x3C  # as floats all weights are harmless: from 0.008 to 0.03
-    for index in {index for unit in units for index in manifest.units[unit].blobs}:
+    for index in indices:
         blob = manifest.blobs[index]
         with (directory / blob.sha256).open("wb") as file:
             if index != manifest.config.get("rope_blob"):  # zero angles: the pattern gives subnormal numbers

@@ -1,12 +1,13 @@
 """The probe needs only manifest and graph, keeps to its memory, and leaves nothing behind."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swisd.core.errors import DoesNotFit, ModelError
+from swisd.core.errors import DoesNotFit, ModelError, SwisdError
 from swisd.runtime import probe as probing
 from swisd.runtime.probe import probe
 
@@ -59,3 +60,17 @@ def test_without_the_graph_there_is_nothing_to_measure(imported: Callable[..., A
     with pytest.raises(ModelError, match="is not here yet"):
         probe(model.manifest, tmp_path, threads=1, memory_limit=1 << 30, scratch=tmp_path / "scratch")
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_full_disk_is_said_before_anything_is_written(
+    imported: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = imported()
+    blobs, scratch = graph_only(model, tmp_path), tmp_path / "scratch"
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(probing.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(
+        SwisdError, match=r"disk is full: measuring takes \d+ MiB .* 0 MiB are free in .*scratch"
+    ):
+        probe(model.manifest, blobs, threads=1, memory_limit=1 << 30, scratch=scratch)
+    assert list(scratch.iterdir()) == []
