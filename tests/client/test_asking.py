@@ -153,10 +153,11 @@ async def test_scores_are_those_of_the_model_in_one_piece(lone: Lone) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -3}, "max_tokens"), ({"max_tokens": 1 << 40}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -3}, "max_tokens"),
+        ({"max_tokens": 1 << 40}, "max_tokens"), ({"seed": -1}, "seed"), ({"seed": 1 << 63}, "seed"),
         ({"temperature": -0.5}, "temperature"), ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 1.5}, "top_p"), ({"min_p": -0.1}, "min_p"), ({"top_k": -4}, "top_k"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty"), ({"seed": -1}, "seed"), ({"seed": 1 << 63}, "seed"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
     ],
 )  # fmt: skip
 async def test_options_out_of_range_are_refused_and_not_waited_for(
@@ -184,7 +185,8 @@ async def test_questions_that_cannot_be_answered(lone: Lone) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "options", "word"),
-    [("", {}, "empty"), (" \n\t", {}, "empty"), ("caf\udce9", {}, "UTF-8"), ("hi", {"system": "\udce9"}, "UTF-8"),
+    [("", {}, "empty"), (" \n\t", {}, "empty"), ("caf\udce9", {}, "UTF-8"),
+     ("hi", {"system": "\udce9"}, "UTF-8"),
      ("x" * ((4 << 20) + 1), {}, "characters")],
     ids=["empty", "blank", "bytes", "system", "long"],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from swisd.client.blocking import LoopThread
 from swisd.core.errors import BadInput, NoSwarm
 from swisd.node.compute import Compute
 from swisd.node.lonely import LonelyDevice
+from tests.node.conftest import Until
 from tests.node.fakes import FakeModel
 
 GREEDY = Options(max_tokens=8, temperature=0.0, raw=True)
@@ -153,7 +154,9 @@ async def test_in_an_event_loop_the_blocking_client_names_the_other_one(client: 
         gc.collect()
 
 
-async def test_the_asynchronous_client(quick: None, fake_home: FakeModel, lives: list[str]) -> None:
+async def test_the_asynchronous_client(
+    quick: None, fake_home: FakeModel, lives: list[str], until: Until
+) -> None:
     client = AsyncClient(fake_home.home.path, settings=fake_home.settings)
     answer = await client.ask("the sea", GREEDY)
     items = client.stream("the sea", LONG)
@@ -162,8 +165,7 @@ async def test_the_asynchronous_client(quick: None, fake_home: FakeModel, lives:
     await items.aclose()
     assert lives == ["start", "close", "stop"] * 2
     task = asyncio.create_task(client.ask("the sea", LONG))
-    while lives[-1] != "start":
-        await asyncio.sleep(0.001)
+    await until(lambda: lives[-1] == "start")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
