@@ -28,6 +28,7 @@ class Member:
         self._seq = 0
         self._wanted: str | None = None  # manifest being fetched
         self._measuring: str | None = None
+        self._turn_since: float | None = None  # when it could first have measured itself
         self._measure_at = 0.0  # not before
         self._linked: tuple[str, ...] = ()
         self.sessions: tuple[SessionView, ...] = ()
@@ -184,8 +185,27 @@ class Member:
                 out.append(GetManifest(model, digest.model_bytes))
             return
         if self.profile(model) is None and self._measuring is None and now >= self._measure_at:
+            if self._others_turn(digest, now):
+                return
             self._measuring = model
             if self._local.enter("measuring"):
                 self.beat(now, out)
             out.append(Notice("info", f"measures itself with {digest.model_id}"))
             out.append(MeasureCompute(model))
+
+    def _others_turn(self, digest: Digest, now: float) -> bool:
+        """Devices that share a machine measure one after the other, lowest id first: together they would
+        measure each other."""
+        mine = set(self._local.capability.addresses)
+        before = any(
+            member.state == "measuring"
+            or (member.device < self._local.device and member.state == "idle" and not member.layer_ms)
+            for member in digest.members
+            if member.liveness == "alive"
+            and member.device != self._local.device
+            and mine & set(member.addresses)
+        )
+        if self._turn_since is None:
+            self._turn_since = now
+        # Whoever is waited for may never come to it.
+        return before and now - self._turn_since < deadlines.TURN

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from swisd.core.effects import Activation, LoadShards, RunStep
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
 
 log = logging.getLogger(__name__)
+TURNS, TURN_S = 50, 2.0
 CLOSE_S = 5.0  # for a step or a load that runs when the device leaves
 
 
@@ -41,6 +44,7 @@ class Compute:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._kv_bytes = 0
+        self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def load(self, effect: LoadShards, manifest: Manifest) -> None:
         """Replace what is loaded by the stages of a plan, whose blobs must be on disk."""
@@ -139,7 +143,7 @@ class Compute:
         began = time.perf_counter()
         result = shard.run(effect.activation.slots, _rows(effect.activation, shard))
         token, scores = self._answer(effect, result) if shard.has_head else (None, None)
-        spent = (time.perf_counter() - began) * 1000.0
+        spent = (time.perf_counter() - began) * 1000.0 + self._turn_ms
         if effect.activation.slots[0].position % 64 == 0:
             self._kv_bytes = sum(item.kv_bytes() for item in self._shards.values())
         return StepDone(effect.work, len(result), None if shard.has_head else result, spent, token, scores)
@@ -165,6 +169,7 @@ class Compute:
         result = probe(
             manifest, self._blobs, threads=self._threads, memory_limit=memory_limit, scratch=self._scratch
         )
+        self._turn_ms = self._measure_turn()
         return Measured(
             Profile(
                 model=model,
@@ -172,9 +177,22 @@ class Compute:
                 layer_row_ms=result.layer_row_ms,
                 head_ms=result.head_ms,
                 embed_ms=result.embed_ms,
-                run_ms=result.run_ms,
+                run_ms=result.run_ms + self._turn_ms,
             )
         )
+
+    def _measure_turn(self) -> float:
+        """Median milliseconds from this thread to the event loop and back, which every step pays once."""
+        answered = threading.Event()
+        times: list[float] = []
+        for _ in range(TURNS):
+            answered.clear()
+            began = time.perf_counter()
+            self._loop.call_soon_threadsafe(answered.set)
+            if not answered.wait(TURN_S):
+                break
+            times.append((time.perf_counter() - began) * 1000.0)
+        return median(times) if times else 0.0
 
 
 def _rows(activation: Activation, shard: "Shard") -> Any:
