@@ -18,6 +18,10 @@ class NoLanes:
     async def send(self, device: str, frame: Frame) -> None:
         raise LaneDown(device, "this device is alone")
 
+    def try_send(self, device: str, frame: Frame) -> bool:
+        """Nothing can be sent."""
+        return False
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         raise LaneDown(device, "this device is alone")
 

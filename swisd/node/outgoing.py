@@ -18,6 +18,7 @@ class Outgoing:
         self._lanes, self._device, self._failed = lanes, device, failed
         self._queues: dict[str, asyncio.Queue[Activation]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: set[str] = set()  # devices whose task has rows in hand
 
     def send(self, device: str, activation: Activation) -> None:
         """Line rows up for a device; never blocks."""
@@ -27,10 +28,19 @@ class Outgoing:
             task = asyncio.create_task(self._pump(device, queue), name=f"rows to {device}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        # A turn of the loop for each hop would be felt: what can go at once goes at once.
+        if queue.empty() and device not in self._sending and self._at_once(device, activation):
+            return
         try:
             queue.put_nowait(activation)
         except asyncio.QueueFull:
             self._failed(device, activation, f"{QUEUE} frames wait already")
+
+    def _at_once(self, device: str, activation: Activation) -> bool:
+        try:
+            return self._lanes.try_send(device, frame_of(activation, self._device))
+        except (LaneDown, TypeError, ValueError):
+            return False  # the task finds out again, and says why
 
     async def close(self) -> None:
         """Stop sending, within a deadline; what waits is dropped."""
@@ -42,12 +52,15 @@ class Outgoing:
     async def _pump(self, device: str, queue: asyncio.Queue[Activation]) -> None:
         while True:
             activation = await queue.get()
+            self._sending.add(device)
             try:
                 await self._lanes.send(device, frame_of(activation, self._device))
             except LaneDown as error:
                 self._failed(device, activation, error.reason)
             except (TypeError, ValueError) as error:  # rows that make no frame, as one of over 64 MiB
                 self._failed(device, activation, f"cannot be sent: {error}")
+            finally:
+                self._sending.discard(device)
 
 
 def frame_of(activation: Activation, sender: str) -> Frame:

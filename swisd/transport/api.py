@@ -40,6 +40,9 @@ class Lanes(Protocol):
         in part.
         """
 
+    def try_send(self, device: str, frame: Frame) -> bool:
+        """`send` where it need not wait; False, and nothing sent, where it would have to or cannot."""
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """Measure a link with `count` small pings and as many of `payload_bytes` bytes. Raises `LaneDown`."""
 

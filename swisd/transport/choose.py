@@ -75,6 +75,12 @@ class LaneChooser:
         except LaneDown as error:
             raise LaneDown(device, f"direct: {direct}; bus: {error.reason}") from None
 
+    def try_send(self, device: str, frame: Frame) -> bool:
+        """See `Lanes.try_send`."""
+        if self._choose(device) == "tcp":
+            return self._tcp.try_send(device, frame)
+        return self._bus.try_send(device, frame)
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """Measure the lane that the link uses. Raises `LaneDown`."""
         if self._choose(device) == "tcp":

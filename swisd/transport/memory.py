@@ -70,6 +70,10 @@ class MemoryLanes:
         """See `Lanes.send`. Raises `LaneDown`."""
         self._post(device, frame)
 
+    def try_send(self, device: str, frame: Frame) -> bool:
+        """See `Lanes.try_send`: here everything waits a turn of the loop."""
+        return False
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """See `Lanes.probe`. Raises `LaneDown`."""
         return await self._pinger.probe(self.send, device, payload_bytes, count)

@@ -41,6 +41,14 @@ class BusLanes:
         """See `Lanes.send`. Raises `LaneDown`; a frame that the bus loses is lost without a word."""
         self._post(device, frame)
 
+    def try_send(self, device: str, frame: Frame) -> bool:
+        """See `Lanes.try_send`."""
+        try:
+            self._post(device, frame)
+        except LaneDown:
+            return False
+        return True
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """See `Lanes.probe`. Raises `LaneDown`."""
         return await self._pinger.probe(self.send, device, payload_bytes, count)

@@ -74,13 +74,11 @@ class TcpLanes:
 
     async def send(self, device: str, frame: Frame) -> None:
         """See `Lanes.send`. Raises `LaneDown`."""
+        if self.try_send(device, frame):
+            return
         buffers, size = packed(frame)
         peer = self._peer(device)
-        link = peer.link
-        if link is not None and link.writable and not peer.outbox:
-            link.write(buffers, size)
-            return
-        if link is None:
+        if peer.link is None:
             self._start_connecting(peer)
         try:
             await peer.outbox.put(buffers, size, self._send_s)
@@ -89,6 +87,14 @@ class TcpLanes:
             if peer.link is not None:
                 peer.link.abort(reason)
             raise LaneDown(device, reason) from None
+
+    def try_send(self, device: str, frame: Frame) -> bool:
+        """See `Lanes.try_send`."""
+        peer = self._peers.get(device)
+        if peer is None or peer.link is None or not peer.link.writable or peer.outbox:
+            return False
+        peer.link.write(*packed(frame))
+        return True
 
     async def connect(self, device: str) -> None:
         """Make the connection now, whatever the backoff says. Raises `LaneDown`."""

@@ -26,6 +26,7 @@ class Lanes:
         self.sent: list[tuple[str, int]] = []
         self.shut: dict[str, Exception] = {}
         self.slow: set[str] = set()
+        self.open: set[str] = set()  # devices that take frames at once
         self.go = asyncio.Event()
 
     async def send(self, device: str, frame: Frame) -> None:
@@ -34,6 +35,11 @@ class Lanes:
         if device in self.shut:
             raise self.shut[device]
         self.sent.append((device, frame.slots[0].step))
+
+    def try_send(self, device: str, frame: Frame) -> bool:
+        if device in self.open:
+            self.sent.append((device, frame.slots[0].step))
+        return device in self.open
 
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         raise NotImplementedError
@@ -136,3 +142,20 @@ def test_rows_are_the_same_after_the_wire() -> None:
     assert np.array_equal(np.frombuffer(got.payload, "<f4").reshape(2, 4), sent.payload)
     nothing = frame_of(replace(sent, rows=0, payload=b""), ME)
     assert (nothing.rows, nothing.width, bytes(nothing.payload)) == (0, 0, b"")
+
+
+async def test_rows_that_can_go_at_once_do_not_overtake_those_that_wait(until: Until) -> None:
+    sender = Sender()
+    sender.lanes.open = {ANN}
+    sender.send(ANN, 0)
+    assert sender.lanes.sent == [(ANN, 0)]  # without a turn of the loop
+    sender.lanes.open = set()
+    sender.lanes.slow = {ANN}
+    sender.send(ANN, 1)
+    await asyncio.sleep(0)  # the task has it in hand
+    sender.lanes.open = {ANN}
+    sender.send(ANN, 2)
+    sender.lanes.go.set()
+    await until(lambda: len(sender.lanes.sent) == 3)
+    assert sender.lanes.sent == [(ANN, 0), (ANN, 1), (ANN, 2)]
+    await sender.outgoing.close()
