@@ -31,19 +31,23 @@ class LoopThread:
     def wait(self, work: Awaitable[T]) -> T:
         """Its result. If the waiting is interrupted, the work is cancelled and ends before this raises."""
         done: Future[T] = Future()
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[T]] = []
 
-        async def run() -> None:
-            try:
-                done.set_result(await work)
-            except BaseException as error:  # noqa: BLE001 - it is raised in the other thread
-                done.set_exception(error)
+        async def run() -> T:
+            return await work
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(run()))
+            tasks[0].add_done_callback(lambda task: _pass_on(task, done))
 
         def cancel() -> None:
-            tasks[0].cancel()
+            if tasks:
+                tasks[0].cancel()
+            else:
+                done.cancel()  # interrupted before it could begin
 
-        self._loop.call_soon_threadsafe(lambda: tasks.append(self._loop.create_task(run())))
         try:
+            self._loop.call_soon_threadsafe(begin)
             return done.result()
         except KeyboardInterrupt:
             self._loop.call_soon_threadsafe(cancel)
@@ -54,3 +58,12 @@ class LoopThread:
     async def _stay(self, begun: "Future[asyncio.AbstractEventLoop]") -> None:
         begun.set_result(asyncio.get_running_loop())
         await self._leave.wait()
+
+
+def _pass_on(task: asyncio.Task[T], done: Future[T]) -> None:
+    if task.cancelled():
+        done.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(task.result())

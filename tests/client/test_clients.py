@@ -234,6 +234,33 @@ def test_an_interrupt_ends_the_work_before_it_is_raised(monkeypatch: pytest.Monk
         loop.wait(source.aclose())
 
 
+def test_an_interrupt_before_the_work_has_begun_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import Future
+
+    gate, timeouts, result = threading.Event(), [], Future.result
+
+    def first_interrupts(self: Any, timeout: float | None = None) -> Any:
+        timeouts.append(timeout)
+        if timeout is None:
+            raise KeyboardInterrupt
+        gate.set()
+        try:
+            return result(self, 20)
+        except TimeoutError:
+            pytest.fail("the work never ended")
+
+    async def items() -> AsyncGenerator[int, None]:
+        await asyncio.Event().wait()
+        yield 1
+
+    with LoopThread() as loop:
+        loop._loop.call_soon_threadsafe(gate.wait, 20)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Future, "result", first_interrupts)
+            loop.wait(anext(items()))
+    assert len(timeouts) == 2
+
+
 def test_ctrl_c_while_a_stream_waits(
     client: Client, lives: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
