@@ -1,5 +1,6 @@
 """`swisd`: the commands and their options. Each imports what it needs only when it runs."""
 
+import io
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swisd.cli.output import say
+from swisd.cli.output import ReaderGone, say
 from swisd.core.deadlines import PATIENCE
 from swisd.core.errors import SwisdError
 
@@ -225,6 +226,8 @@ USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__n
 
 def main() -> None:
     """Run a command; a mistake gets one line and an exit code, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to end
     try:
         code = app(standalone_mode=False)
     except SwisdError as error:
@@ -235,8 +238,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe went away, as `head` does: nothing is wrong.
-        sys.stderr.close()
+    except ReaderGone:
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)

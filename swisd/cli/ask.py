@@ -30,9 +30,9 @@ def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool)
                 case _:
                     say(item.text)
     finally:
+        items.close()
         if begun and not json_output:
             result("")  # the prompt of the shell starts on a line of its own
-        items.close()
     assert answer is not None  # the stream ends with an answer or raises
     if json_output:
         json_line(as_json(answer))

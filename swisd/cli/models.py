@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from swisd.cli.output import json_line, result, say
-from swisd.core.errors import BadInput, ModelError
+from swisd.core.errors import BadInput, ModelError, SwisdError
 from swisd.node.home import Home
 from swisd.store.disk import BlobStore
 from swisd.store.models import ModelIndex
@@ -18,7 +18,12 @@ def run_list(home: Path | None, json_output: bool) -> None:
     from swisd.forge.cards import find_cards
 
     index = _index(Home(home))
-    here = {entry.model_id: _facts(index, entry.model_id) for entry in index.list()}
+    here: dict[str, dict[str, Any]] = {}
+    for entry in index.list():
+        try:
+            here[entry.model_id] = _facts(index, entry.model_id)
+        except SwisdError as error:
+            say(f"{entry.model_id} is damaged: {error}; remove it with `swisd models remove`")
     cards = {card.id: card for card in find_cards()}
     if json_output:
         for facts in here.values():
@@ -41,9 +46,13 @@ def run_list(home: Path | None, json_output: bool) -> None:
 
 def run_add(home: Path | None, path: Path, model_id: str) -> None:
     """Import a file."""
-    if not path.expanduser().is_file():
+    try:
+        file = path.expanduser().absolute()  # a bare name could be that of a card
+    except RuntimeError as error:
+        raise BadInput(f"there is no file {path}: {error}") from None
+    if not file.is_file():
         raise BadInput(f"there is no file {path}")
-    _import(Home(home), str(path), model_id)
+    _import(Home(home), str(file), model_id)
 
 
 def run_pull(home: Path | None, model_id: str) -> None:
@@ -96,7 +105,8 @@ def _import(home: Home, source: str, model_id: str) -> None:
             bar.update(tasks[what], completed=done, total=total or None, amount=amount)
 
         made = asyncio.run(import_model(source, home.path, progress, model_id=model_id))
-    say("imported: this home can serve it from now on")
+    again = " once `swisd up` is started again" if home.running() is not None else " from now on"
+    say(f"imported: this home can serve it{again}")
     result(made)
 
 

@@ -1,25 +1,40 @@
 """What a command writes where: results and JSON to standard output, words to standard error."""
 
 import json
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 
+class ReaderGone(Exception):
+    """Whoever read standard output has left, as `head` does."""
+
+
 def result(text: str, *, end: str = "\n") -> None:
-    """A result, at once: it may be a stream that somebody watches."""
-    sys.stdout.write(text + end)
-    sys.stdout.flush()
+    """A result, at once: it may be a stream that somebody watches. Raises `ReaderGone`."""
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would be an error once more when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise ReaderGone from None
 
 
 def json_line(value: dict[str, Any]) -> None:
-    """One JSON object on a line."""
-    result(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """One JSON object on a line; in ASCII where the output is not UTF-8. Raises `ReaderGone`."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    result(json.dumps(value, ensure_ascii=plain, separators=(",", ":")))
 
 
 def say(text: str) -> None:
-    """Something for the person, not for a pipe."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Something for the person, not for a pipe; lost where nobody reads it."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def as_json(value: Any) -> dict[str, Any]:
@@ -39,7 +54,7 @@ def read_text(source: str) -> str:
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).expanduser().read_bytes()
         return data.decode()
-    except OSError as error:
-        raise BadInput(f"cannot read {source}: {error.strerror}") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that is not there
+        raise BadInput(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{source} is not UTF-8 text (byte {error.start})") from None

@@ -34,7 +34,21 @@ async def with_dashboard(home: Home, settings: Settings, way: Way, stop: asyncio
                 queue.put_nowait(event)
 
     device = Device(home, settings, way, observe)
-    await device.start()
+    try:
+        await device.start()
+        await _show(home, settings, way, device, queue, stop)
+    finally:
+        await device.stop()
+
+
+async def _show(
+    home: Home,
+    settings: Settings,
+    way: Way,
+    device: Device,
+    queue: asyncio.Queue[SwarmEvent],
+    stop: asyncio.Event,
+) -> None:
     name = settings.device.name or default_name()
     ident = home.identity().device
     queue.put_nowait(Identity(ident, name, device.join_code, swarm_id(way.key), str(home.path)))
@@ -45,7 +59,6 @@ async def with_dashboard(home: Home, settings: Settings, way: Way, stop: asyncio
         await app.run_async()
     finally:
         waiter.cancel()
-        await device.stop()
 
 
 async def _leave_on_signal(stop: asyncio.Event, app: Dashboard) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swisd.cli.output import say
+from swisd.core.checked import Malformed, from_plain, plain
 from swisd.core.effects import Notice
 from swisd.core.errors import BadInput
 from swisd.core.events import BusChanged
@@ -55,7 +56,7 @@ def run_up(home_path: Path | None, options: UpOptions) -> None:
 
 
 def apply(settings: Settings, options: UpOptions) -> Settings:
-    """The settings with the command line over them."""
+    """The settings with the command line over them. Raises `BadInput` for what is out of range."""
 
     def given(**values: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value}
@@ -65,12 +66,17 @@ def apply(settings: Settings, options: UpOptions) -> Settings:
         address=options.address,
     )  # fmt: skip
     model = given(id=options.model, objective=options.objective, context=options.context)
-    return replace(
+    chosen = replace(
         settings,
         device=replace(settings.device, **device),
         model=replace(settings.model, **model),
         swarm=replace(settings.swarm, **given(broker=options.broker)),
     )
+    try:
+        # Out of range, the device's own words would be refused by all others.
+        return from_plain(Settings, plain(chosen))
+    except Malformed as error:
+        raise BadInput(f"option {str(error).removeprefix('Settings.')}") from None
 
 
 async def _run(home: Home, settings: Settings, options: UpOptions, dashboard: bool) -> None:
@@ -90,12 +96,24 @@ async def _run(home: Home, settings: Settings, options: UpOptions, dashboard: bo
     say(f"swarm {swarm_id(way.key)}: {way.said}")
     device = Device(home, settings, way, Printer(say))
     await device.start()
-    say(f"device {home.identity().device} listens on port {device.port}")
-    say(f"join code: {device.join_code}")
-    await stop.wait()
+    try:
+        say(f"device {home.identity().device} listens on port {device.port}")
+        say(f"join code: {device.join_code}")
+        await stop.wait()
+    finally:
+        await _leave(device)
+
+
+async def _leave(device: Device) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_signal_handler(number)  # who asks twice is not kept waiting
     say("leaving the swarm")
-    async with asyncio.timeout(STOP_S):
-        await device.stop()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await device.stop()
+    except TimeoutError:
+        say(f"not everything ended within {STOP_S:.0f} s")
 
 
 class Printer:
