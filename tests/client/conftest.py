@@ -19,7 +19,15 @@ __all__ = ["fake_home", "fake_runtime", "until"]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, fake_runtime: None) -> None:
     """A swarm that settles at once."""
-    for name, seconds in (("SETTLE", 0.0), ("HOST_TICK", 0.01), ("LINKS_SETTLE", 0.01), ("BEAT", 0.1)):
+    waits = {
+        "SETTLE": 0.0,
+        "HOST_TICK": 0.01,
+        "LINKS_SETTLE": 0.01,
+        "BEAT": 0.1,
+        "PROVIDE": 0.0,
+        "DIGEST": 0.05,
+    }
+    for name, seconds in waits.items():
         monkeypatch.setattr(deadlines, name, seconds)
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from swisd.client.answers import Answer, Evaluation, Piece, Status
 from swisd.client.asking import Options, check_prompt, evaluate, sampling_for, stream
 from swisd.client.link import SwarmLink
-from swisd.core.errors import BadInput, NoSwarm, SessionFailed
+from swisd.core.errors import BadInput, ModelError, NoSwarm, SessionFailed
 from swisd.core.messages import Digest
 from swisd.core.types import Slot
+from swisd.node.lonely import LonelyDevice
 from swisd.node.settings import AnswerSettings, Settings
 from swisd.runtime.fake import FakeShard, fake_manifest
 from swisd.runtime.scoring import score
@@ -280,3 +281,22 @@ def test_the_cards_style_is_for_when_nothing_is_said() -> None:
     assert usual.temperature > 0
     greedy = sampling_for(carded, Options(temperature=0), AnswerSettings())
     assert (greedy.temperature, greedy.repetition_penalty) == (0, 1.0)
+
+
+async def test_a_model_that_cannot_be_had_is_named(
+    quick: None, fake_home: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> str:
+        raise ModelError("there is no model of that name")
+
+    monkeypatch.setattr("swisd.node.errands.import_model", fails)
+    wants = replace(fake_home.settings, model=replace(fake_home.settings.model, id="other"))
+    lone = Lone(fake_home)
+    lone.device = LonelyDevice(fake_home.home, wants, KEY, lone.observed.append, 64 << 20)
+    await lone.device.start()
+    try:
+        async with lone.asker() as link:
+            with pytest.raises(SessionFailed, match="there is no model of that name"):
+                await collect(link, "the sea", replace(GREEDY, patience=1.0))
+    finally:
+        await lone.device.stop()
