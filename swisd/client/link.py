@@ -194,4 +194,6 @@ class SwarmLink:
         return plan.active or not known.active
 
     def _on_drop(self, reason: str) -> None:
+        if reason not in self.drops:
+            self._tell(f"what came over the bus was refused: {reason}")
         self.drops[reason] = self.drops.get(reason, 0) + 1

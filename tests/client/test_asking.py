@@ -232,7 +232,9 @@ async def test_messages_of_the_host_count_only_in_its_own_name(lone: Lone, until
         await link.context(20)
         forged = Digest("99" * 8, 99, 1, ())
         link._on_message("88" * 8, forged)
-        assert link.drops == {"message in another device's name": 1} and link.digest != forged
+        link._on_message("88" * 8, forged)
+        assert link.drops == {"message in another device's name": 2} and link.digest != forged
+        assert sum("another device's name" in text for text in lone.told) == 1
         plan = link.plan
         assert plan is not None
         link._on_message(plan.host, replace(plan, active=False))
