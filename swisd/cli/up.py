@@ -83,6 +83,7 @@ async def _run(home: Home, settings: Settings, options: UpOptions, dashboard: bo
     code = parse_join_code(options.join) if options.join else None
     if not dashboard:
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    say("looking for the swarm")
     way = await find_way(home, settings, code)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

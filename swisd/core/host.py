@@ -94,11 +94,11 @@ class Host:
         self._touch(now)
 
     def on_provide_progress(self, event: ProvideProgress) -> None:
-        self._provide_note = event.note
+        self._provide_note, self._news = event.note, True
 
     def on_provide_failed(self, event: ProvideFailed, now: float, out: Effects) -> None:
         self._providing, self._provide_note = None, event.reason
-        self._provide_at = now + 6 * deadlines.RETRY
+        self._provide_at, self._news = now + 6 * deadlines.RETRY, True
         out.append(Notice("error", event.reason))
 
     def on_manifest(self, now: float) -> None:
@@ -371,7 +371,9 @@ def _view(entry: Entry, model: str) -> MemberView:
         memory_bytes=capability.memory_bytes if capability else 0,
         holds=tuple(
             (holding.model, start, end)
-            for holding in (capability.holds if capability else ())
+            for holding in sorted(
+                capability.holds if capability else (), key=lambda item: item.model != model
+            )
             for start, end in holding.ranges
         )[:64],
         layer_ms=profile.layer_ms if profile else 0.0,

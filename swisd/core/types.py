@@ -1,6 +1,6 @@
 """The words of the swarm as values: capability, link, plan, stage, sampling. See docs/architecture.md."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from swisd.core.checked import Ident, Items, Range, Text
@@ -184,10 +184,3 @@ class Scores:
     top_ids: tuple[tuple[int, ...], ...] = ()
     top_logprobs: tuple[tuple[float, ...], ...] = ()
     next_logprobs: tuple[float | None, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Drops:
-    """Messages dropped, by reason; shown so that nothing is dropped silently."""
-
-    counts: dict[str, int] = field(default_factory=dict)
