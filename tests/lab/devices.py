@@ -22,6 +22,7 @@ class Devices:
     model_home: Path
     running: dict[str, DeviceProcess] = field(default_factory=dict)
     code: JoinCode | None = None
+    first_plan_air_s: float = 0.0  # air time that finding each other, measuring and planning took
 
     def start(self, host: Host, *arguments: str, model: bool = True, settings: str = "") -> DeviceProcess:
         """A device on a host; with `model` its home holds the blobs already, so nothing is fetched."""

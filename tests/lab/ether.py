@@ -96,6 +96,7 @@ class Ether:
         self.multicast = multicast  # False: as an access point that filters group frames, all but ARP
         self.links: dict[str, Link] = {}
         self.counts: dict[str, Counter[str]] = {}
+        self.air_s = 0.0  # how long anybody has been sending, on all transmitters together
         self._seed = seed
         self._dice: dict[str, random.Random] = {}  # one a port, so that no port's traffic shifts another's
         self._macs: dict[bytes, str] = {}
@@ -254,5 +255,6 @@ class Ether:
             return
         rates = [self.links[port].rate for port in job.targets or (job.source,)]
         known = [rate for rate in (*rates, self.air_rate) if rate is not None]
-        took = len(job.frame) * 8 / min(known) if known else 0.0
-        transmitter.job, transmitter.until = job, at + took + self.air_overhead_s
+        took = (len(job.frame) * 8 / min(known) if known else 0.0) + self.air_overhead_s
+        self.air_s += took
+        transmitter.job, transmitter.until = job, at + took

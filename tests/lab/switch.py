@@ -113,7 +113,12 @@ class Switch:
                 self.ether.multicast = bool(order["on"])
             case "stats":
                 counts = {port: dict(each) for port, each in self.ether.counts.items()}
-                return {"ports": counts, "late_s": self._late, "unwritten": self._unwritten}
+                return {
+                    "ports": counts,
+                    "air_s": self.ether.air_s,
+                    "late_s": self._late,
+                    "unwritten": self._unwritten,
+                }
             case unknown:
                 raise ValueError(f"no order {unknown!r}")
         return {}

@@ -1,5 +1,6 @@
 """Real devices on an emulated Wi-Fi, and trouble in the middle of an answer: the tokens stay the same."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ def three(model_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             for name in ("ann", "bob", "cyd"):
                 devices.start(lab.host(name, delay_ms=NEAR_MS), "--memory", "64MiB")
             in_force(devices, 3, after=0)
+            devices.first_plan_air_s = lab.stats()["air_s"]
             yield devices
         finally:
             devices.close()
@@ -84,6 +86,15 @@ def test_the_answer_over_wifi_is_that_of_one_device(three: Devices, alone: list[
     assert answer.finish(within=ANSWER_S) == alone, three.said()
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="each device sends 8 pings of 128 KiB to up to 8 others and gets them back, all devices at once, and "
+    "all of it again when a device comes or goes: three take 7 s of the air, eight a minute",
+)
+def test_measuring_its_links_leaves_the_air_to_the_swarm(three: Devices) -> None:
+    assert three.first_plan_air_s < 2.0
+
+
 def test_a_worker_that_freezes_in_mid_answer_changes_no_token(four: Devices, alone: list[int]) -> None:
     victim = worker(four)
     process = four.running[victim.name].process
@@ -110,21 +121,25 @@ def test_a_worker_out_of_reach_in_mid_answer_changes_no_token(four: Devices, alo
         mark = in_force(four, 3, after=mark)
     finally:
         four.lab.heal(victim)
-    in_force(four, 4, after=mark)
+    in_force(four, 4, after=mark)  # it belongs to the swarm again
 
 
 def test_a_full_disk_on_a_newcomer_is_said_there_and_the_others_go_on(
-    three: Devices, alone: list[int]
+    model_home: Path, tmp_path: Path, alone: list[int]
 ) -> None:
-    host = three.lab.host("eve", delay_ms=NEAR_MS, disk=32 << 20)
-    three.lab.fill_disk(host, leave=4 << 20)
-    eve = three.start(host, "--memory", "64MiB", model=False)
-    error = eve.wait_for("error: .*", within=NOTICED_S)[0]
-    assert "disk is full" in error and "free some space" in error
-    assert "Traceback" not in "\n".join(eve.lines)
-    answer = three.ask("ann", PROMPT, *GREEDY)
-    assert answer.finish(within=ANSWER_S) == alone, three.said()
-    members = {each["name"]: each for each in three.json("ann", "status")["swarm"]["members"]}
-    assert members["eve"]["liveness"] == "alive"  # it stays, and everybody can read why it does nothing
-    assert "disk is full" in members["eve"]["note"]
-    assert eve.stop() == 0
+    with Lab(tmp_path) as lab, contextlib.closing(Devices(lab, model_home)) as devices:
+        for name in ("ann", "bob"):
+            devices.start(lab.host(name), "--memory", "100MiB")
+        in_force(devices, 2, after=0)
+        host = lab.host("eve", cpu=0.5, memory=1 << 30, disk=32 << 20)
+        lab.fill_disk(host, leave=4 << 20)
+        eve = devices.start(host, "--memory", "64MiB", model=False)
+        error = eve.wait_for("error: .*", within=NOTICED_S)[0]
+        assert "disk is full" in error and "free some space" in error
+        assert "Traceback" not in "\n".join(eve.lines)
+        answer = devices.ask("ann", PROMPT, *GREEDY)
+        assert answer.finish(within=ANSWER_S) == alone, devices.said()
+        members = {each["name"]: each for each in devices.json("bob", "status")["swarm"]["members"]}
+        assert members["eve"]["liveness"] == "alive"  # it stays, and everybody can read why it does nothing
+        assert "disk is full" in members["eve"]["note"]
+        assert eve.stop() == 0

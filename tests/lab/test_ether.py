@@ -65,7 +65,7 @@ def test_air_is_paid_for_up_and_down() -> None:
     """1000 bytes at 8 Mbit/s are 1 ms, twice."""
     ether = medium(air_rate=8 * MBIT)
     [one] = send(ether, [(0.0, "a", frame("a", "b"))])
-    assert one.at == pytest.approx(0.002)
+    assert one.at == ether.air_s == pytest.approx(0.002)
     assert ether.next_at is None
 
 
