@@ -238,7 +238,6 @@ def test_nothing_comes_early_twice_to_its_sender_or_from_nowhere(
         least = 2 * link.delay_s + (2 * len(each.frame) * 8 / min(rates) if rates else 0)
         assert each.at >= when + least - 1e-9
         assert each.port != source
-    # Every copy that came in went out, or is counted as lost by somebody.
     total = sum((counts for counts in ether.counts.values()), start=type(ether.counts["a"])())
     assert total["out"] == len(out)
     assert total["in"] == len(steps)

@@ -151,8 +151,7 @@ def test_filtered_multicast_does_not_arrive_and_addresses_are_still_found(lab: L
     assert lab.stats()["ports"]["a"]["filtered"] > 0
 
 
-def test_a_host_without_power_to_answer_is_not_the_switch_s_fault(lab: Lab) -> None:
-    """A frozen process, loss of everything, and the switch goes on."""
+def test_the_switch_outlives_hosts_that_do_not_answer_and_orders_that_cannot_be(lab: Lab) -> None:
     a, b, c = (lab.host(name) for name in "abc")
     echo = start(b, UDP_ECHO)
     start(c, UDP_ECHO)
