@@ -3,8 +3,7 @@
 import json
 import os
 import sys
-from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 
 class ReaderGone(Exception):
@@ -17,10 +16,7 @@ def result(text: str, *, end: str = "\n") -> None:
         sys.stdout.write(text + end)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered would be an error once more when Python ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _silence(sys.stdout)
         raise ReaderGone from None
 
 
@@ -32,9 +28,18 @@ def json_line(value: dict[str, Any]) -> None:
 
 def say(text: str) -> None:
     """Something for the person, not for a pipe; lost where nobody reads it."""
-    with suppress(BrokenPipeError):
+    try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+    except BrokenPipeError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """What is still buffered for a reader that left would be an error once more when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def as_json(value: Any) -> dict[str, Any]:
