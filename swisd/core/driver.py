@@ -39,6 +39,10 @@ class Driver:
         """Median ms between two tokens of one session while it ran alone."""
         return median(self._token_ms) if self._token_ms else 0.0
 
+    def running(self) -> list[str]:
+        """Sessions that run now."""
+        return [session.key for session in self._sessions.values() if session.finish is None]
+
     def views(self) -> tuple[SessionView, ...]:
         running = [
             SessionView(

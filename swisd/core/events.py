@@ -53,6 +53,14 @@ class FrameLost:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkLost:
+    """The direct connection to a device broke: rows that were sent shortly before may be lost with it."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Timer:
     """A timer that was asked for."""
 
@@ -184,6 +192,7 @@ Event = (
     | Received
     | FrameArrived
     | FrameLost
+    | LinkLost
     | Timer
     | LoadProgress
     | ShardsLoaded

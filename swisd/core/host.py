@@ -110,6 +110,8 @@ class Host:
 
     def tick(self, now: float, out: Effects) -> None:
         """Deadlines, plan, digest. Called every `HOST_TICK` seconds while leading."""
+        if mine := self.members.entries.get(self._local.device):
+            mine.seen = now  # after a freeze its own heartbeats are late too
         for entry, before in self.members.sweep(now):
             out.append(Notice("warning", f"{_name(entry)}: {before} -> {entry.liveness}"))
             if entry.liveness in ("dead", "left"):
@@ -121,6 +123,13 @@ class Host:
         self._consider(now, out)
         if self._news or now - self._said_at >= deadlines.DIGEST:
             self._say(now, out)
+
+    def _broken(self, plan: Plan) -> str:
+        """Why a plan can no longer run, with the devices' names; empty while it can."""
+        reason = broken(plan, [entry.device for entry in self.members.present()], list(self._bans))
+        for device in devices_of(plan.pipelines):
+            reason = reason.replace(f"device {device}", _name(self.members.entries.get(device)))
+        return reason
 
     def _fence(self, epoch: int, now: float) -> None:
         """Stay above every epoch that is about; a plan that was overtaken is made anew."""
@@ -175,10 +184,9 @@ class Host:
             return
         sha, manifest = model
         devices = [item for item in self.members.usable() if item.device not in self._bans]
-        present = [entry.device for entry in self.members.present()]
         current = self.plan if self.plan is not None and self.plan.model == sha else None
         if current is not None and current.pipelines:
-            reason = broken(current, present, list(self._bans)) or self._renew
+            reason = self._broken(current) or self._renew
             if not reason and any(entry.liveness == "suspect" for entry in self.members.present()):
                 return  # wait for the deadline to tell
         else:
@@ -237,7 +245,7 @@ class Host:
         plan = self.plan
         if plan is None or not plan.pipelines:
             return
-        if reason := broken(plan, [entry.device for entry in self.members.present()], list(self._bans)):
+        if reason := self._broken(plan):
             self._epoch += 1
             problem = f"{reason}, and no device holds {self.model_id}"
             self.plan = replace(

@@ -39,6 +39,11 @@ class Local:
         """The manifest of the plan's model, once known."""
         return self.manifests.get(self.plan.model) if self.plan else None
 
+    def name_of(self, device: str) -> str:
+        """A device's name as the digest has it, else its id."""
+        members = self.digest.members if self.digest is not None else ()
+        return next((member.name for member in members if member.device == device), device)
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count a refused message. At most 32 reasons are told apart."""
         if reason not in self.drops and len(self.drops) >= 31:

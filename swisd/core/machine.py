@@ -15,6 +15,7 @@ from swisd.core.events import (
     FrameArrived,
     FrameLost,
     HoldingsChanged,
+    LinkLost,
     LinksMeasured,
     LoadFailed,
     LoadProgress,
@@ -75,6 +76,8 @@ class NodeMachine:
             case FrameLost():
                 if self.local.plan is not None and event.activation.epoch == self.local.plan.epoch:
                     self.worker.on_frame_lost(event, out)
+            case LinkLost():
+                self.worker.on_link_lost(event, self.driver.running(), out)
             case Timer():
                 self._on_timer(event.name, now, out)
             case BusChanged():
@@ -243,7 +246,7 @@ class NodeMachine:
                 self.member.on_measure_failed(event, now, out)
                 out.append(Notice("error", f"cannot measure itself: {event.reason}"))
             case LinksMeasured():
-                self.member.on_links(event, out)
+                self.member.on_links(event, now, out)
             case OfferChanged():
                 self.member.on_offer(event, out)
             case Dropped():

@@ -14,7 +14,7 @@ from swisd.core.effects import (
 from swisd.core.events import LinksMeasured, Measured, MeasureFailed, OfferChanged
 from swisd.core.local import Effects, Local, update_capability
 from swisd.core.messages import Beat, Digest, Gone, SessionView
-from swisd.core.types import Holding, Profile
+from swisd.core.types import Holding, PeerLink, Profile
 
 MAX_LINKS = 8
 OFFER_STEP = 0.1  # a change of the offer below this fraction is not worth a new capability
@@ -31,6 +31,7 @@ class Member:
         self._turn_since: float | None = None  # when it could first have measured itself
         self._measure_at = 0.0  # not before
         self._linked: tuple[str, ...] = ()
+        self._links: dict[str, tuple[PeerLink | None, float]] = {}  # None: did not answer
         self.sessions: tuple[SessionView, ...] = ()
         self.stage_ms = 0.0
         self.token_ms = 0.0
@@ -84,26 +85,53 @@ class Member:
         )
         if peers != self._linked:
             self._linked = peers
-            out.append(SetTimer("links", now + deadlines.LINKS_SETTLE))
+            self._links = {device: known for device, known in self._links.items() if device in peers}
+            out.append(SetTimer("links", now + self._links_turn()))
 
     def on_links_timer(self, now: float, out: Effects) -> None:
-        """Measure a bounded number of links: the host's and those of the next devices in id order."""
-        digest = self._local.digest
-        busy = [member for member in digest.members if member.state == "measuring"] if digest else []
-        if busy or self._local.state in ("measuring", "fetching", "loading"):
-            out.append(SetTimer("links", now + deadlines.LINKS_SETTLE))  # a busy device answers late
-            return
-        me, peers = self._local.device, list(self._linked)
-        host = digest.host if digest else ""
-        following = [peer for peer in peers if peer > me] + [peer for peer in peers if peer < me]
-        chosen = ([host] if host in peers else []) + [peer for peer in following if peer != host]
-        if chosen:
-            out.append(MeasureLinks(tuple(chosen[:MAX_LINKS])))
-        out.append(SetTimer("links", now + deadlines.LINKS_EVERY))
+        """Measure what is not known of a bounded number of links, while the swarm has nothing better to do.
 
-    def on_links(self, event: LinksMeasured, out: Effects) -> None:
-        if update_capability(self._local, links=event.links[:MAX_LINKS]):
+        Measuring costs air time that all devices share: a link is measured once and again when it is old,
+        the devices begin one after the other, and running answers go first.
+        """
+        digest = self._local.digest
+        busy = digest is not None and (
+            bool(digest.sessions) or any(member.state == "measuring" for member in digest.members)
+        )
+        if busy or self._local.state in ("measuring", "fetching", "loading"):
+            out.append(SetTimer("links", now + self._links_turn()))
+            return
+        host = digest.host if digest else ""
+        wanted = tuple(device for device in self._neighbours(host) if self._is_due(device, now))
+        for device in wanted:
+            self._links[device] = (None, now)
+        if wanted:
+            out.append(MeasureLinks(wanted))
+        out.append(SetTimer("links", now + deadlines.LINKS_LOOK))
+
+    def on_links(self, event: LinksMeasured, now: float, out: Effects) -> None:
+        for link in event.links:
+            if link.device in self._linked:
+                self._links[link.device] = (link, now)
+        known = tuple(link for _, (link, _) in sorted(self._links.items()) if link is not None)
+        if update_capability(self._local, links=known[:MAX_LINKS]):
             out.append(Publish(self._local.capability))
+
+    def _neighbours(self, host: str) -> list[str]:
+        """The host, and the devices that follow this one in the order of ids: at most `MAX_LINKS`."""
+        me, peers = self._local.device, list(self._linked)
+        following = [peer for peer in peers if peer > me] + [peer for peer in peers if peer < me]
+        first = [host] if host in peers else []
+        return [*first, *(peer for peer in following if peer != host)][:MAX_LINKS]
+
+    def _is_due(self, device: str, now: float) -> bool:
+        link, at = self._links.get(device, (None, -1e9))
+        return now - at >= (deadlines.LINKS_AGAIN if link is None else deadlines.LINKS_EVERY)
+
+    def _links_turn(self) -> float:
+        """Seconds to wait, other for each device, so that they do not measure one another's measuring."""
+        place = sum(1 for peer in self._linked if peer < self._local.device)
+        return deadlines.LINKS_SETTLE + deadlines.LINKS_APART * (place % (MAX_LINKS + 1))
 
     def on_retry_timer(self, now: float, out: Effects) -> None:
         self._wanted = None

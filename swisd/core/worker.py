@@ -1,6 +1,7 @@
 """A device as a worker: loads its stages of the plan and runs the rows that arrive for them."""
 
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
 
 from swisd.core import deadlines
@@ -18,6 +19,7 @@ from swisd.core.effects import (
 from swisd.core.events import (
     FrameArrived,
     FrameLost,
+    LinkLost,
     LoadFailed,
     LoadProgress,
     ShardsLoaded,
@@ -179,7 +181,23 @@ class Worker:
 
     def on_frame_lost(self, event: FrameLost, out: Effects) -> None:
         session = event.activation.slots[0].session
-        self._report(session, f"rows did not reach device {event.device}: {event.reason}", out)
+        self._report(session, f"rows did not reach {self._local.name_of(event.device)}: {event.reason}", out)
+
+    def on_link_lost(self, event: LinkLost, sessions: Iterable[str], out: Effects) -> None:
+        """Rows on their way to the next stage may be gone: better to begin these sessions anew than to wait.
+
+        `sessions` are those that this device drives; those whose rows it passed on are added.
+        """
+        plan = self._local.plan
+        if plan is None or not plan.pipelines:
+            return
+        stages = plan.pipelines[0].stages
+        after = {stages[number + 1].device for number, _ in self._stages if number + 1 < len(stages)}
+        if event.device in after:
+            for session in sorted({*sessions, *self._steps}):
+                self._report(
+                    session, f"the link to {self._local.name_of(event.device)} broke: {event.reason}", out
+                )
 
     def on_session_end(self, session: str, out: Effects) -> None:
         self._over.append(session)

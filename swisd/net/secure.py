@@ -19,6 +19,8 @@ STREAM_LIMIT = 1 << 20
 """Bytes a StreamReader buffers before it stops reading from the socket (it stops at twice this). It does not
 bound `readexactly`, so frames may be larger; it does bound `readline` and `readuntil`."""
 
+UNHEARD_MS = 4000
+
 # An idle peer that vanished without a word is noticed after about 10 + 3 * 5 seconds. Heartbeats notice it
 # sooner; this only frees the socket.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -39,7 +41,7 @@ async def dial(
                 host, port, limit=STREAM_LIMIT, happy_eyeballs_delay=0.25
             )
             try:
-                tune(writer.get_extra_info("socket"))
+                tune(writer.get_extra_info("socket"), purpose)
                 greeting, words = _greet(key, device, purpose)
                 writer.write(words)
                 answer = await reader.readexactly(handshake.ACCEPT_BYTES)
@@ -63,7 +65,7 @@ def dial_blocking(
     try:
         sock = socket.create_connection((host, port), timeout)
         try:
-            tune(sock)
+            tune(sock, purpose)
             greeting, words = _greet(key, device, purpose)
             sock.sendall(words)
             answer = b""
@@ -113,7 +115,7 @@ async def admit(
             raise Malformed("not a swisd hello")
         rest = await reader.readexactly(handshake.HELLO_BYTES - len(start))
         greeting = handshake.read_hello(key, start + rest)
-        tune(writer.get_extra_info("socket"))
+        tune(writer.get_extra_info("socket"), greeting.purpose)
         nonce = os.urandom(handshake.NONCE_BYTES)
         writer.write(handshake.accept(key, greeting, nonce))
         confirm = await reader.readexactly(handshake.CONFIRM_BYTES)
@@ -135,8 +137,12 @@ async def hang_up(writer: asyncio.StreamWriter, *, timeout: float = 1.0) -> None
         writer.transport.abort()
 
 
-def tune(sock: socket.socket | None) -> None:
-    """Send small messages at once (a waiting Nagle costs 40 ms a hop) and notice a dead peer in the end."""
+def tune(sock: socket.socket | None, purpose: Purpose | None = None) -> None:
+    """Send small messages at once (a waiting Nagle costs 40 ms a hop) and notice a dead peer in the end.
+
+    On a lane and on the bus nothing may lie about unheard: what is not acknowledged within `UNHEARD_MS`
+    breaks the connection, where the system can do that. TCP alone would try for a quarter of an hour.
+    """
     if sock is None:
         return
     with suppress(OSError):  # the peer may be gone already; the next read says so
@@ -145,6 +151,8 @@ def tune(sock: socket.socket | None) -> None:
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):  # not every system has each
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if purpose in (Purpose.LANE, Purpose.BUS) and hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
 
 
 def _greet(key: bytes, device: str, purpose: Purpose) -> tuple[Hello, bytes]:

@@ -16,6 +16,7 @@ from swisd.bus.probing import Responder
 from swisd.core.config import Claims
 from swisd.core.effects import Notice
 from swisd.core.errors import BadInput, SwisdError
+from swisd.core.events import LinkLost
 from swisd.core.messages import Gone
 from swisd.net.interfaces import local_addresses
 from swisd.net.listener import Listener
@@ -243,6 +244,8 @@ class Device:
 
     def _lane_down(self, device: str, reason: str) -> None:
         log.info("lane to %s is down: %s", device, reason)
+        if self.node is not None:
+            self.node.post(LinkLost(device, reason))
 
     def _lane_changed(self, device: str, lane: str) -> None:
         """Direct lanes are what everyone expects; only the way round is worth a word, and its end."""

@@ -36,10 +36,12 @@ from swisd.node.home import Home
 from swisd.node.importing import import_model
 from swisd.node.profiles import remember, remembered
 from swisd.node.supply import Supply
-from swisd.transport.api import LaneDown, Lanes
+from swisd.transport.api import LaneDown, Lanes, Probe
 
 log = logging.getLogger(__name__)
-PING_BYTES, PING_COUNT = 128 << 10, 8
+SMALL_BYTES, SMALL_COUNT = 4 << 10, 6
+LARGE_BYTES, LARGE_COUNT = 128 << 10, 3
+FILL_S = 0.02  # seconds that a large ping may take one way
 
 
 class Errands:
@@ -148,12 +150,21 @@ class Errands:
         assert self.lanes is not None
         for device in devices:
             try:
-                measured = await self.lanes.probe(device, PING_BYTES, PING_COUNT)
+                measured = await self._probe(self.lanes, device)
             except LaneDown as error:
                 log.info("no link to %s: %s", device, error.reason)
                 continue
             links.append(PeerLink(device, measured.rtt_ms, min(measured.mbit_s, 1e7)))
         self._post(LinksMeasured(tuple(links)))
+
+    async def _probe(self, lanes: Lanes, device: str) -> Probe:
+        """Small pings first; they say how large a payload may be to fill a fast link and spare a slow one."""
+        first = await lanes.probe(device, SMALL_BYTES, SMALL_COUNT)
+        size = min(int(first.mbit_s * 1e6 / 8 * FILL_S), LARGE_BYTES)
+        if size <= SMALL_BYTES:
+            return first
+        second = await lanes.probe(device, size, LARGE_COUNT)
+        return Probe(min(first.rtt_ms, second.rtt_ms), max(first.mbit_s, second.mbit_s))
 
     def _spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[str], Event]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._to_an_end(work, failed))

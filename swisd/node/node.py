@@ -171,10 +171,7 @@ class Node:
 
     def name_of(self, device: str) -> str:
         """A device's name, or its id."""
-        digest = self.machine.local.digest
-        return next(
-            (item.name for item in (digest.members if digest else ()) if item.device == device), device
-        )
+        return self.machine.local.name_of(device)
 
     def _on_message(self, sender: str, message: Message) -> None:
         if isinstance(message, Digest):

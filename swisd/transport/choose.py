@@ -87,7 +87,8 @@ class LaneChooser:
             try:
                 return await self._tcp.probe(device, payload_bytes, count)
             except LaneDown:
-                if self._policy == "tcp":
+                # A ping that came late on a link that stands says nothing against the link.
+                if self._policy == "tcp" or self._tcp.connected(device):
                     raise
                 self._fall_back(device)
         return await self._bus.probe(device, payload_bytes, count)

@@ -65,7 +65,7 @@ from swisd.core.events import (
     Timer,
 )
 from swisd.core.machine import NodeMachine
-from swisd.core.messages import Ask, Beat, Call, Digest, Gone, MemberView, Out
+from swisd.core.messages import Ask, Beat, Call, Digest, Gone, MemberView, Out, SessionView
 from swisd.core.types import Capability, Holding, PeerLink, Plan, Scores, Slot
 from swisd.wire.messages import decode_message, encode_message, topic_of
 
@@ -160,8 +160,9 @@ def test_a_device_that_cannot_measure_itself_says_so_and_does_not_try_without_en
 
 def test_links_are_measured_to_the_host_and_a_bounded_number_of_peers():
     node = Node(5, claims="never")
+    turn = deadlines.LINKS_SETTLE + 4 * deadlines.LINKS_APART  # four devices come before it
     effects = node.hear(9, a_digest(9, *range(1, 31)))
-    assert kinds(effects, SetTimer) == [SetTimer("links", node.now + deadlines.LINKS_SETTLE)]
+    assert kinds(effects, SetTimer) == [SetTimer("links", node.now + turn)]
     assert node.hear(9, a_digest(9, *range(1, 31))) == []  # the same peers
     effects = node.after(1, "links")
     (measure,) = kinds(effects, MeasureLinks)
@@ -169,6 +170,30 @@ def test_links_are_measured_to_the_host_and_a_bounded_number_of_peers():
     (capability,) = said(node.do(LinksMeasured((PeerLink(an_id(9), 1.0, 100.0),))), Capability)
     assert capability.links[0].device == an_id(9)  # type: ignore[union-attr]
     assert node.do(LinksMeasured((PeerLink(an_id(9), 1.0, 100.0),))) == []
+
+
+def test_a_link_is_measured_once_and_not_while_answers_run():
+    node = Node(5, claims="never")
+    node.hear(9, a_digest(9, 1, 5))
+    (measure,) = kinds(node.after(1, "links"), MeasureLinks)
+    assert measure.devices == (an_id(9), an_id(1))
+    node.do(LinksMeasured((PeerLink(an_id(9), 1.0, 100.0),)))  # the other did not answer
+
+    node.hear(9, a_digest(9, 1, 5, 7))
+    (measure,) = kinds(node.after(1, "links"), MeasureLinks)
+    assert measure.devices == (an_id(7),)
+    assert kinds(node.after(1, "links"), MeasureLinks) == []
+    (measure,) = kinds(node.after(deadlines.LINKS_AGAIN, "links"), MeasureLinks)
+    assert measure.devices == (an_id(7), an_id(1))
+    (capability,) = said(node.do(LinksMeasured((PeerLink(an_id(7), 2.0, 50.0),))), Capability)
+    assert [link.device for link in capability.links] == [an_id(7), an_id(9)]  # type: ignore[union-attr]
+
+    talk = SessionView("c" * 16, an_id(1), 3, 1, 2.0)
+    node.hear(9, replace(a_digest(9, 1, 5, 7, 8), sessions=(talk,)))
+    assert kinds(node.after(1, "links"), MeasureLinks) == []
+    node.hear(9, a_digest(9, 1, 5, 7, 8))
+    (measure,) = kinds(node.after(1, "links"), MeasureLinks)
+    assert measure.devices == (an_id(8),)
 
 
 def test_a_small_change_of_the_offer_is_not_worth_a_message():

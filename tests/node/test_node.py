@@ -117,7 +117,7 @@ async def many(fake_home: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyP
     install_runtime(monkeypatch)
     for name, seconds in (("SETTLE", 0.05), ("HOST_TICK", 0.01), ("LINKS_SETTLE", 0.01), ("BEAT", 0.1)):
         monkeypatch.setattr(deadlines, name, seconds)
-    monkeypatch.setattr("swisd.node.errands.PING_BYTES", 1000)
+    monkeypatch.setattr("swisd.node.errands.LARGE_BYTES", 1000)
     made = Many(fake_home, tmp_path)
     yield made
     for one in reversed(made.devices):
