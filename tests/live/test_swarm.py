@@ -216,11 +216,14 @@ def test_a_phone_without_the_laptops_packages_works_and_asks(new_swarm: Callable
     assert json.loads(done.stdout.splitlines()[-1])["token_ids"] == answer["token_ids"]
 
 
-def test_the_swarm_forms_again_when_its_host_comes_back_at_another_port(
+def test_the_swarm_forms_again_when_its_host_comes_back(
     new_swarm: Callable[[], Swarm],
 ) -> None:
     swarm = new_swarm()
-    host = swarm.start("host", "--memory", "90MiB")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    host = swarm.start("host", "--memory", "90MiB", "--port", port)
     worker = swarm.start("worker", "--memory", "90MiB", settings="[swarm]\nfind_seconds = 2.0\n")
     worker.wait_for("is in force")
     before = swarm.ask("What is snow?", *GREEDY, "--max-tokens", "12")
@@ -228,7 +231,9 @@ def test_the_swarm_forms_again_when_its_host_comes_back_at_another_port(
     worker.wait_for("bus")
     mark = worker.mark
     home = host.home
-    again = DeviceProcess("host", home, ["--memory", "90MiB", "--threads", "1", "--address", "127.0.0.1"])
+    again = DeviceProcess(
+        "host", home, ["--memory", "90MiB", "--threads", "1", "--address", "127.0.0.1", "--port", port]
+    )
     swarm.devices[0] = again
     worker.wait_for("is in force", after=mark)
     after = swarm.ask("What is snow?", *GREEDY, "--max-tokens", "12")
