@@ -363,7 +363,8 @@ class World:
             if self._subscribed(ident, device, topic) and self._carries(sender, ident, message):
                 self._in_order(sender, ident, BUS_S, partial(self._feed, ident, Received(sender, message)))
         for key, stream in self.streams.items():
-            listens = topic.kind in (Kind.PLAN, Kind.SWARM) or topic.ident in stream.listening
+            told = topic.kind in (Kind.PLAN, Kind.SWARM) and stream.ended is None
+            listens = told or topic.ident in stream.listening
             if listens and self._carries(sender, key, message):
                 self._in_order(sender, key, BUS_S, partial(self._to_asker, key, Received(sender, message)))
 
