@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from swisd.core import deadlines
-from swisd.core.costmodel import predict
+from swisd.core.costmodel import Unpriced, predict
 from swisd.core.effects import GetManifest, Notice, ProvideModel, Publish
 from swisd.core.events import ProvideFailed, ProvideProgress
 from swisd.core.local import Effects, Local
@@ -204,7 +204,10 @@ class Host:
         if not reason and current is not None:
             if not found.pipelines:
                 return
-            priced = predict(manifest, sha, devices, config.device, current.pipelines)
+            try:
+                priced = predict(manifest, sha, devices, config.device, current.pipelines)
+            except Unpriced:  # a capability from before it measured itself came late
+                priced = current.prediction
             reason = worthwhile(priced, current, found.prediction, found.pipelines, found.context)
             if not reason or self._busy():
                 if reason:

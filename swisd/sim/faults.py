@@ -156,6 +156,7 @@ class FaultyWorld(World):
             for _, stage in effect.stages
         )
         self.limits[ident] = offer
+        device.loaded_bytes = 0  # what was loaded before goes first
         problem = ""
         if ident in self.disk:
             problem = self.disk[ident]
@@ -167,7 +168,6 @@ class FaultyWorld(World):
         self.loads_failed[problem] += 1
         device.stages.clear()
         device.shard.caches.clear()
-        device.loaded_bytes = 0
         progress = LoadProgress(effect.epoch, False, 0.3)
         self._later(self._delay(LANE_S), partial(self._feed, ident, progress, device))
         failed = LoadFailed(effect.epoch, problem)
