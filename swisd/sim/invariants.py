@@ -44,6 +44,7 @@ class Invariants:
         self._open: dict[str, Stream] = {}
         self._known = 0  # streams taken over into `_open`
         self._touched: set[str] = set()  # devices whose memory may have changed
+        self._steps: dict[tuple[str, int, int, int, str], int] = {}  # a process's step of a session to come
         self._unowned_since: float | None = None
         self._events = 0
         world.check, world.on_effect = self.check, self.on_effect
@@ -62,10 +63,19 @@ class Invariants:
             owner = ident if isinstance(effect, RunStep) else effect.device
             require(stages[activation.stage].device == owner, "rows of another device's stage")
             require(not runs or local.ready_epoch == activation.epoch, "rows run before the shards are ready")
-            if runs:
+            if isinstance(effect, RunStep):
+                self._once(ident, effect)
                 self._touched.add(ident)
         elif isinstance(effect, LoadShards):
             self._touched.add(ident)
+
+    def _once(self, ident: str, effect: RunStep) -> None:
+        """A process runs the steps of a session one after the other, each once."""
+        work = effect.work
+        way = (ident, self.world.devices[ident].machine.local.config.boot, work.epoch, work.stage, work.session)
+        following = self._steps.get(way, 0)
+        require(work.step >= following, f"step {work.step} of {work.session} is run after {following - 1}")
+        self._steps[way] = work.step + 1  # the head skips those that want nothing of it
 
     def check(self) -> None:
         """Look at everything that the last event may have changed; at the rest now and then."""
