@@ -150,6 +150,26 @@ def code(home: HomeOption = None) -> None:
     run_code(home)
 
 
+@app.command()
+def simulate(
+    seed: Annotated[int, typer.Option(help="Same seed, same storm.", min=0)] = 0,
+    devices: Annotated[int, typer.Option(help="Devices of the swarm.", min=1, max=2000)] = 5,
+    minutes: Annotated[float, typer.Option(help="Virtual minutes of mishaps.", min=0.1)] = 5.0,
+    faults: Annotated[str, typer.Option(help="all, none, or kinds like crash,link,corrupt.")] = "all",
+    storms: Annotated[int, typer.Option(help="How many: the next ones have the next seeds.", min=1)] = 1,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Write the first failing storm's transcript here, or the last one's.")
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Swarms of the same code in virtual time, with faults of devices and network: do the promises hold?"""
+    from swisd.cli.simulate import run_simulate
+
+    code = run_simulate(seed, devices, minutes, faults, storms, transcript, as_lines=json_output)
+    if code:
+        raise typer.Exit(code)
+
+
 @models_app.command("list")
 def models_list(json_output: JsonOption = False, home: HomeOption = None) -> None:
     """Models on this device, and those it can pull."""

@@ -51,7 +51,7 @@ class FaultyWorld(World):
         """Do something later."""
         self._later(delay, action)
 
-    def during(self, seconds: float, undo: Callable[[], None]) -> None:
+    def during(self, seconds: float, undo: Callable[[], object]) -> None:
         """A fault began that ends by itself."""
         self.active += 1
         self.hurt_at = self.now

@@ -72,7 +72,13 @@ class Invariants:
     def _once(self, ident: str, effect: RunStep) -> None:
         """A process runs the steps of a session one after the other, each once."""
         work = effect.work
-        way = (ident, self.world.devices[ident].machine.local.config.boot, work.epoch, work.stage, work.session)
+        way = (
+            ident,
+            self.world.devices[ident].machine.local.config.boot,
+            work.epoch,
+            work.stage,
+            work.session,
+        )
         following = self._steps.get(way, 0)
         require(work.step >= following, f"step {work.step} of {work.session} is run after {following - 1}")
         self._steps[way] = work.step + 1  # the head skips those that want nothing of it
@@ -179,9 +185,7 @@ class Invariants:
     def _bounded(self, ident: str, device: Device) -> None:
         machine = device.machine
         name = machine.local.config.name
-        require(
-            len(device.timers) <= MAX_TIMERS + len(machine.driver._sessions), f"{name} gathers timers"
-        )
+        require(len(device.timers) <= MAX_TIMERS + len(machine.driver._sessions), f"{name} gathers timers")
         sizes: dict[str, Any] = {
             "sessions": machine.driver._sessions,
             "waiting sessions": machine.driver._heard,
@@ -191,9 +195,7 @@ class Invariants:
         }
         for what, held in sizes.items():
             require(len(held) <= MAX_RUNNING, f"{name} gathers {what}")
-        require(
-            len(machine.host.members.entries) <= len(self.world.devices), f"{name} gathers members"
-        )
+        require(len(machine.host.members.entries) <= len(self.world.devices), f"{name} gathers members")
 
     def _owners(self) -> None:
         """While a plan is active every unit is loaded, but for the time it takes to notice a loss."""
@@ -215,9 +217,7 @@ class Invariants:
         elif self._unowned_since is None:
             self._unowned_since = self.world.now
         else:
-            require(
-                self.world.now - self._unowned_since <= GRACE, "a unit is unowned under an active plan"
-            )
+            require(self.world.now - self._unowned_since <= GRACE, "a unit is unowned under an active plan")
 
     def plan(self) -> Plan | None:
         """The plan of the device that leads, if exactly one does and is able to act."""

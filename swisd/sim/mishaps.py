@@ -59,7 +59,7 @@ class Mishaps:
     def _name(self, ident: str) -> str:
         return self.world.devices[ident].machine.local.config.name
 
-    def _once(self, kind: str, ident: str, seconds: float, undo: Callable[[], None]) -> None:
+    def _once(self, kind: str, ident: str, seconds: float, undo: Callable[[], object]) -> None:
         """Mark a lasting fault of a device, so that the same is not begun twice."""
         self._busy.add((kind, ident))
 
@@ -184,7 +184,7 @@ class Mishaps:
         why = self.random.choice(("the disk is full", "a download is cut short: its checksum is wrong"))
         seconds = self._seconds(5.0, 20.0, 40.0)
         self.world.disk[ident] = why
-        self._once("disk", ident, seconds, lambda: self.world.disk.pop(ident, None) and None)
+        self._once("disk", ident, seconds, lambda: self.world.disk.pop(ident, None))
         return f"{self._name(ident)}: {why}, for {seconds:.1f} s"
 
     def boast_memory(self) -> str | None:
@@ -194,9 +194,7 @@ class Mishaps:
         claimed = self.world.devices[ident].machine.local.config.memory_bytes
         self.world.real_memory[ident] = int(claimed * self.random.choice((0.1, 0.5, 0.9)))
         seconds = self._seconds(20.0, 60.0)
-        self._once(
-            "boast-memory", ident, seconds, lambda: self.world.real_memory.pop(ident, None) and None
-        )
+        self._once("boast-memory", ident, seconds, lambda: self.world.real_memory.pop(ident, None))
         return f"{self._name(ident)} has less memory than it claims for {seconds:.1f} s"
 
     def boast_speed(self) -> str | None:
@@ -207,7 +205,7 @@ class Mishaps:
         self.world.boasts[ident] = self.random.choice((2.0, 10.0, 100.0))
         seconds = self._seconds(20.0, 60.0)
         self.world.restart(ident)
-        self._once("boast-speed", ident, seconds, lambda: self.world.boasts.pop(ident, None) and None)
+        self._once("boast-speed", ident, seconds, lambda: self.world.boasts.pop(ident, None))
         return f"{self._name(ident)} begins anew and claims to be {self.world.boasts[ident]:.0f} times faster"
 
     def memory(self) -> str | None:
@@ -266,7 +264,7 @@ class Mishaps:
             return None
         seconds, part = self._seconds(3.0, 10.0, 30.0), PARTS[kind] * self.random.choice((0.1, 1.0, 1.0))
         parts[kind] = part
-        self.world.during(seconds, lambda: parts.pop(kind, None) and None)
+        self.world.during(seconds, lambda: parts.pop(kind, None))
         return f"the network: {kind} {part:.1%} for {seconds:.1f} s"
 
 

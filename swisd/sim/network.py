@@ -55,7 +55,9 @@ class Network:
                 return True
             case "duplicate":
                 for _ in range(self.random.choice((1, 1, 3))):
-                    self.world.after(self.random.random() * self.late_s, partial(self._hand, sender, to, what))
+                    self.world.after(
+                        self.random.random() * self.late_s, partial(self._hand, sender, to, what)
+                    )
                 return False
             case "delay":  # all that follows on this way waits behind it
                 self.world.hold_back(sender, to, late)

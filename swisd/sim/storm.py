@@ -195,11 +195,18 @@ class Storm:
             dropped.update(device.machine.local.drops)
         report.faults = {kind: self.counts[kind] for kind in self.faults if self.counts[kind]}
         report.met = {kind: world.network.met[kind] for kind in NETWORK_FAULTS if world.network.met[kind]}
-        report.refused, report.dropped = dict(sorted(world.network.refused.items())), dict(sorted(dropped.items()))
+        report.refused, report.dropped = (
+            dict(sorted(world.network.refused.items())),
+            dict(sorted(dropped.items())),
+        )
         report.asked, report.ended_by_error = len(world.streams), sum(errors.values())
         report.errors = dict(errors.most_common())
         report.plans = max(
-            (device.machine.local.plan.epoch for device in world.devices.values() if device.machine.local.plan),
+            (
+                device.machine.local.plan.epoch
+                for device in world.devices.values()
+                if device.machine.local.plan
+            ),
             default=0,
         )
         report.longest_pause = round(self.invariants.longest_pause, 3)
