@@ -57,7 +57,8 @@ def render(report: Report) -> str:
         f"  deliveries   {_counts(report.met)}",
         f"  refused      {_counts(report.dropped)}",
         f"  sessions     {report.asked}: {report.ended_well} ended well, "
-        f"{report.ended_by_error} by an error; {report.tokens} tokens, longest pause {report.longest_pause:.1f} s",
+        f"{report.ended_by_error} by an error; {report.tokens} tokens, "
+        f"longest pause {report.longest_pause:.1f} s",
         *(f"               {count} x {text}" for text, count in report.errors.items()),
         f"  transcript   sha256 {report.digest[:16]}, {report.events} effects",
     ]

@@ -1,4 +1,4 @@
-"""A storm: random devices, random sessions, random mishaps, all from one seed; and a report of what came of it.
+"""A storm: random devices, sessions and mishaps, all from one seed; and a report of what came of it.
 
 `run_storm(seed, ...)` gives the same report, to the digest of the transcript, wherever and whenever it runs.
 """
