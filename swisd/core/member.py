@@ -32,6 +32,7 @@ class Member:
         self._measure_at = 0.0  # not before
         self._linked: tuple[str, ...] = ()
         self._links: dict[str, tuple[PeerLink | None, float]] = {}  # None: did not answer
+        self._repeated_at = -deadlines.RETRY
         self.sessions: tuple[SessionView, ...] = ()
         self.stage_ms = 0.0
         self.token_ms = 0.0
@@ -74,6 +75,7 @@ class Member:
 
     def on_digest(self, digest: Digest, now: float, out: Effects) -> None:
         """Learn the model to measure, and the peers to measure links to."""
+        self._repeat(digest, now, out)
         if digest.model:
             self._learn(digest, now, out)
         peers = tuple(
@@ -204,6 +206,16 @@ class Member:
         if abs(event.memory_bytes - before) > OFFER_STEP * max(before, 1):
             update_capability(local, memory_bytes=event.memory_bytes)
             out.append(Publish(local.capability))
+
+    def _repeat(self, digest: Digest, now: float, out: Effects) -> None:
+        """Say the capability again if the host has another one: the last one was lost, or an old one late."""
+        mine = next((member for member in digest.members if member.device == self._local.device), None)
+        if mine is None or now - self._repeated_at < deadlines.RETRY:
+            return
+        profile, memory = self.profile(digest.model), self._local.capability.memory_bytes
+        if mine.memory_bytes != memory or (profile is not None and mine.layer_ms != profile.layer_ms):
+            self._repeated_at = now
+            out.append(Publish(self._local.capability))
 
     def _learn(self, digest: Digest, now: float, out: Effects) -> None:
         model = digest.model

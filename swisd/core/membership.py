@@ -29,6 +29,10 @@ class Membership:
         self.entries: dict[str, Entry] = {}
 
     def on_beat(self, beat: Beat, now: float) -> bool:
+        known = self.entries.get(beat.device)
+        if known is not None and beat.boot < known.boot and known.liveness in ("dead", "left"):
+            # It began anew with its clock set back: many boards have no battery for theirs.
+            del self.entries[beat.device]
         entry = self._entry(beat.device, beat.boot, now)
         if entry is None or entry.liveness == "left":
             return False

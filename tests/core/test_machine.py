@@ -205,6 +205,22 @@ def test_a_small_change_of_the_offer_is_not_worth_a_message():
     assert (beat.free_bytes, beat.resident_bytes) == (1, 2)  # type: ignore[union-attr]
 
 
+def test_a_host_that_knows_an_old_capability_is_told_again():
+    """The last one was lost, or one from before the measurement came late."""
+    node = Node(claims="never")
+    node.do(BusChanged(True))
+    told = [said(node.hear(9, a_digest(9, 1)), Capability)]  # says that this device offers nothing
+    told.append(said(node.hear(9, a_digest(9, 1)), Capability))  # not at once again
+    node.now += deadlines.RETRY
+    told.append(said(node.hear(9, a_digest(9, 1)), Capability))
+    mine = node.machine.local.capability
+    assert mine.memory_bytes and told == [[mine], [], [mine]]
+    node.now += deadlines.RETRY
+    digest = a_digest(9, 1)
+    right = replace(digest, members=tuple(replace(m, memory_bytes=mine.memory_bytes) for m in digest.members))
+    assert said(node.hear(9, right), Capability) == []
+
+
 def test_its_farewell_is_its_last_word():
     node = Node(claims="never")
     node.do(BusChanged(True))
@@ -405,6 +421,15 @@ def test_a_plan_is_made_anew_when_one_of_its_devices_began_anew():
     node.hear(1, a_beat(1, 1, boot=9000))
     (again,) = said(node.tick(1), Plan)
     assert isinstance(again, Plan) and again.epoch == plan.epoch + 1 and not again.active
+
+
+def test_a_capability_from_before_the_measurement_that_comes_late_does_not_stop_the_host():
+    node = HostNode()
+    plan = node.until_plan(1)
+    node.member(2, state="ready", epoch=plan.epoch)  # could run the model as well
+    node.hear(1, replace(a_device(ME, boot=1001), profiles=(), holds=(HOLDING,)))
+    node.tick(2.0)
+    assert node.machine.host.plan is not None and node.machine.host.plan.epoch == plan.epoch
 
 
 def test_a_beat_of_a_higher_epoch_makes_the_host_plan_above_it():

@@ -111,6 +111,21 @@ def test_a_later_boot_replaces_the_earlier():
     assert liveness(members) == {an_id(1): "alive"}
 
 
+def test_a_device_whose_clock_was_set_back_comes_back_once_its_former_life_is_over():
+    """Many boards have no battery for their clock."""
+    members = swarm(1, 2)
+    assert not members.on_beat(a_beat(1, seq=1, boot=5), 1.0)  # or it is a message that came late
+    members.sweep(deadlines.DEAD + 1)
+    members.on_beat(a_beat(1, seq=2, boot=5), deadlines.DEAD + 1)
+    assert [entry.device for entry in members.present()] == [an_id(1)]
+    assert members.entries[an_id(1)].boot == 5
+    members.on_gone(Gone(an_id(1), 5, proper=True))
+    assert not members.on_capability(a_device(an_id(1), boot=4), 8.0)  # the bus may have kept this one
+    assert members.present() == []
+    members.on_beat(a_beat(1, seq=1, boot=4), 8.0)
+    assert [entry.device for entry in members.present()] == [an_id(1)]
+
+
 def test_no_more_members_than_there_is_room_for():
     members = swarm(*range(MAX_MEMBERS + 5))
     assert len(members.entries) == MAX_MEMBERS
@@ -143,7 +158,9 @@ def test_in_any_order_only_the_latest_boot_counts(steps: list[tuple[str, int, in
         elif kind in ("gone", "will"):
             members.on_gone(Gone(device, boot, kind == "gone"))
         else:
-            newest[device] = max(boot, newest.get(device, boot)) if device in members.entries else boot
+            known = members.entries.get(device)
+            over = known is None or (kind == "beat" and known.liveness in ("dead", "left"))
+            newest[device] = boot if over else max(boot, newest.get(device, boot))
             if kind == "beat":
                 members.on_beat(a_beat(number, seq, boot=boot), now)
             else:
