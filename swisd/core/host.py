@@ -38,6 +38,7 @@ class Host:
         self._model_bytes = 0
         self._bans: dict[str, tuple[float, str]] = {}
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
+        self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
 
     def begin(self, now: float, out: Effects) -> None:
@@ -233,15 +234,16 @@ class Host:
             pipelines=found.pipelines,
             prediction=found.prediction,
             verdicts=self._verdicts(found),
-            problem=found.problem[:500],
+            problem=self._problem(found),
         )
         self._progress = dict.fromkeys(self._progress, (-1.0, now))
+        self._told_at = now
         out.append(Publish(self.plan))
         if found.pipelines:
             text = f"plan {self._epoch} ({reason}): {len(devices_of(found.pipelines))} device(s)"
             out.append(Notice("info", f"{text}, {found.prediction.token_ms:.1f} ms/token predicted"))
         else:
-            out.append(Notice("warning", f"no plan: {found.problem}"))
+            out.append(Notice("warning", f"no plan: {self.plan.problem}"))
 
     def _withdraw(self, out: Effects) -> None:
         """End a plan that broke while no device holds the model, so that nobody waits for it."""
@@ -262,7 +264,18 @@ class Host:
         plan = self.plan
         if plan is None or plan.pipelines:
             return False
-        return plan.problem == found.problem and plan.verdicts == self._verdicts(found)
+        return plan.problem == self._problem(found) and plan.verdicts == self._verdicts(found)
+
+    def _problem(self, found: Placement) -> str:
+        """Why there is no pipeline; devices that are left out for a while may be the reason."""
+        if found.pipelines or not self._bans:
+            return found.problem[:500]
+        notes = [
+            f"{_name(self.members.entries.get(device))} {reason}"
+            for device, (_, reason) in sorted(self._bans.items())
+        ]
+        said = [found.problem] if found.verdicts else []  # without a device left it says nothing of use
+        return "; ".join((*said, *notes))[:500]
 
     def _update_verdicts(self, current: Plan, found: Placement, out: Effects) -> None:
         """Keep the plan, but tell newcomers why they are not in it."""
@@ -295,19 +308,23 @@ class Host:
         plan = self.plan
         if plan is None or plan.active or not plan.pipelines:
             return
-        waiting = False
+        waiting = unheard = False
         for device in sorted(devices_of(plan.pipelines)):
             entry = self.members.entries.get(device)
             beat = entry.beat if entry else None
             if beat is not None and beat.epoch == plan.epoch and beat.state == "ready":
                 continue
             waiting = True
+            unheard = unheard or beat is None or beat.epoch != plan.epoch
             failed = beat is not None and beat.epoch == plan.epoch and beat.state == "failed"
             moved = self._progress.setdefault(device, (0.0, now))[1]
             if failed or now - moved > deadlines.LOAD_STALL:
                 note = beat.note if failed and beat else f"no progress for {deadlines.LOAD_STALL:.0f} s"
                 self._bans[device] = (now + deadlines.BAN, f"could not load its shard: {note}")
                 self._touch(now)
+        if unheard and now - self._told_at >= deadlines.RETRY:  # the message was lost, or refused as corrupt
+            self._told_at = now
+            out.append(Publish(plan))
         if not waiting:
             self.plan = replace(plan, active=True)
             out.append(Publish(self.plan))

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
+from swisd.core.placement import Wish, place
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.invariants import Invariants, Violation, require, run_to_active
 from swisd.sim.mishaps import ALL, KINDS, Mishaps, add_device
 from swisd.sim.network import NETWORK_FAULTS
-from swisd.sim.toy import toy_manifest
+from swisd.sim.toy import MODEL, toy_manifest
 
 START_S = 40.0  # the first plan is waited for, before the first mishap
 CALM_S = 240.0  # with nothing hurt and no stream moving, this long is a hang
 END_S = 900.0  # after the last mishap healed, every session must have ended
-REST_S = 45.0  # then the swarm finds back to a plan, and forgets its sessions
+REST_S = 60.0  # then the swarm finds back to a plan, and forgets its sessions
 TAIL = 40  # lines of the transcript that a violation shows
 
 
@@ -132,11 +133,23 @@ class Storm:
         require(len(leading) == 1, f"{len(leading)} hosts lead after the storm")
         plan = self.invariants.plan()
         require(plan is not None and (plan.active or plan.problem), "no plan after the storm, and no reason")
-        if plan is not None and plan.active:
+        active = plan is not None and plan.active
+        require(active or not self._fits(), "the model fits, but no plan is active")
+        if active:
             stream = world.streams[world.ask((3, 1, 4), 8)]
             world.run_until(lambda: stream.ended is not None, END_S)
             well = stream.ended is not None and stream.ended.finish == "length"
             require(well, f"an active swarm does not answer: {stream.ended}")
+
+    def _fits(self) -> bool:
+        """Whether the devices that are left could run the model, by their own account."""
+        devices = [device.machine.local for device in self.world.devices.values() if device.alive]
+        if any(not local.capability.profiles for local in devices):
+            return False
+        host, config = devices[0].device, devices[0].config
+        wish = Wish(context=min(self.world.manifest.context, config.context), min_context=config.min_context)
+        found = place(self.world.manifest, MODEL, [local.capability for local in devices], host, wish)
+        return bool(found.pipelines)
 
     def _mishap(self) -> None:
         if self.world.now >= self._end or not self.faults:

@@ -387,6 +387,29 @@ def test_a_device_that_cannot_load_is_left_out_for_a_while():
     assert not verdict.used
 
 
+def test_a_plan_that_did_not_reach_a_device_is_said_again():
+    node = HostNode()
+    node.member(1)
+    (plan,) = said(node.tick(1), Plan)
+    said_again = []
+    for _ in range(round(deadlines.RETRY) + 1):
+        node.member(1, state="idle", epoch=0)
+        said_again += said(node.tick(1), Plan)
+    assert said_again == [plan]
+    for _ in range(round(deadlines.RETRY) + 1):
+        node.member(1, state="loading", epoch=plan.epoch)  # type: ignore[union-attr]
+        assert said(node.tick(1), Plan) == []
+
+
+def test_without_any_device_left_the_problem_says_why_they_are_left_out():
+    node = HostNode()
+    node.member(1)
+    (plan,) = said(node.tick(1), Plan)
+    node.member(1, state="failed", epoch=plan.epoch, note="disk full")  # type: ignore[union-attr]
+    (empty,) = said(node.tick(2), Plan)
+    assert isinstance(empty, Plan) and empty.problem == f"name of {ME} could not load its shard: disk full"
+
+
 def test_when_a_ban_ends_the_host_looks_again_although_nothing_else_changed():
     node = HostNode()
     node.member(1)

@@ -1,0 +1,246 @@
+"""Each lever of a faulty world does what it says, once and alone."""
+
+from random import Random
+
+import pytest
+from invariants import Invariants, Violation, run_to_active, run_to_end
+
+from swisd.core.events import FrameArrived
+from swisd.core.messages import Ask, Out, Plan
+from swisd.sim.faults import FaultyWorld
+from swisd.sim.mishaps import Mishaps
+from swisd.sim.network import Network, refusal_of_frame
+from swisd.sim.toy import toy_manifest
+from swisd.sim.world import Speed
+
+MIB = 1 << 20
+
+
+class Three:
+    """Three devices that need each other, and an answer on its way."""
+
+    def __init__(self, count: int = 60, *, memory_mib: int = 120) -> None:
+        self.world = FaultyWorld(1, toy_manifest(24), jitter=0.0)
+        self.invariants = Invariants(self.world)
+        self.invariants.limits = self.world.limits
+        self.ids = [
+            self.world.add(name, memory_bytes=memory_mib * MIB, speed=Speed(5.0, 8.0), holds=True)
+            for name in ("laptop", "pi", "phone")
+        ]
+        assert run_to_active(self.world)
+        self.world.run(1.0)
+        self.key = self.world.ask((3, 1, 4), count)
+        self.world.run(1.0)
+        assert self.plan.epoch == 1
+
+    @property
+    def plan(self) -> Plan:
+        plan = self.world.devices[self.ids[0]].machine.host.plan
+        assert plan is not None
+        return plan
+
+    @property
+    def ring(self) -> list[str]:
+        return [stage.device for stage in self.plan.pipelines[0].stages]
+
+    def drops(self, reason: str) -> int:
+        return sum(device.machine.local.drops.get(reason, 0) for device in self.world.devices.values())
+
+    def end(self, finish: str = "length", within: float = 200.0) -> float:
+        began = self.world.now
+        assert run_to_end(self.world, within), "\n".join(self.world.log)
+        ended = self.world.streams[self.key].ended
+        assert ended is not None and ended.finish == finish, ended
+        return self.world.now - began
+
+
+def told(swarm: Three, text: str) -> bool:
+    return any(text in line for line in swarm.world.log)
+
+
+def test_a_broken_lane_is_told_and_the_answer_goes_on_when_it_heals():
+    swarm = Three()
+    lane = frozenset(swarm.ring[:2])
+    swarm.world.lanes_down.add(lane)
+    swarm.world.run(5.0)
+    assert told(swarm, "no lane works") and swarm.world.streams[swarm.key].ended is None
+    swarm.world.lanes_down.discard(lane)
+    assert swarm.end() < 20.0
+
+
+def test_a_lane_that_swallows_frames_costs_the_deadline_of_a_step():
+    swarm = Three()
+    lane = frozenset(swarm.ring[:2])
+    swarm.world.lanes_mute.add(lane)
+    swarm.world.after(5.0, lambda: swarm.world.lanes_mute.discard(lane))
+    assert 25.0 < swarm.end() < 60.0
+    assert told(swarm, "no answer from the swarm within 30 s")
+
+
+def test_without_the_bus_frames_still_flow():
+    """The worker is heard no more, so the host plans without it, or for it once it is back."""
+    swarm = Three(20)
+    worker = swarm.ring[1]
+    swarm.world.cut_bus(worker)
+    swarm.end()
+    assert swarm.plan.epoch == 1  # the answer was quicker than the deadline
+    swarm.world.run(8.0)
+    assert swarm.plan.epoch > 1 and worker not in swarm.ring if swarm.plan.pipelines else swarm.plan.problem
+    swarm.world.reconnect(worker)
+    assert run_to_active(swarm.world)
+
+
+def test_a_full_disk_lets_the_next_load_fail_and_is_told():
+    swarm = Three(400)
+    worker = swarm.ring[1]
+    swarm.world.disk[worker] = "the disk is full"
+    swarm.world.restart(worker)
+    swarm.end("error")
+    ended = swarm.world.streams[swarm.key].ended
+    assert ended is not None and swarm.world.loads_failed["the disk is full"] == 1
+    assert "the disk is full" in ended.error or "missing" in ended.error
+    del swarm.world.disk[worker]
+    assert run_to_active(swarm.world)
+
+
+def test_a_device_that_claims_memory_it_has_not_is_left_out():
+    swarm = Three(400)
+    worker = swarm.ring[1]
+    swarm.world.real_memory[worker] = 10 * MIB
+    swarm.world.add("tablet", memory_bytes=120 * MIB, holds=True)
+    swarm.world.run(5.0)
+    swarm.world.restart(worker)
+    swarm.end()
+    assert swarm.world.loads_failed["not enough memory for the shard"] >= 1
+    assert worker not in swarm.ring
+
+
+def test_a_device_that_boasts_is_believed_until_its_steps_say_otherwise():
+    swarm = Three()
+    worker = swarm.ring[1]
+    swarm.end()
+    swarm.world.boasts[worker] = 10.0
+    swarm.world.restart(worker)
+    swarm.world.run(3.0)
+    assert run_to_active(swarm.world)
+    profile = swarm.world.devices[worker].machine.local.capability.profiles[0]
+    assert profile.layer_ms == pytest.approx(0.5)
+    swarm.world.run(31.0)
+    swarm.key = swarm.world.ask((3, 1, 4), 200)
+    swarm.end()
+    swarm.world.run(5.0)
+    profile = swarm.world.devices[worker].machine.local.capability.profiles[0]
+    assert profile.layer_ms == pytest.approx(5.0, rel=0.5)
+
+
+def test_memory_that_another_program_takes_counts_for_the_next_plan():
+    swarm = Three()
+    worker = swarm.ring[1]
+    swarm.world.offer(worker, 15 * MIB)
+    swarm.end()  # what is loaded stays
+    swarm.world.restart(swarm.ring[2] if swarm.ring[2] != worker else swarm.ring[0])
+    swarm.world.run(10.0)
+    assert not swarm.plan.pipelines or worker not in swarm.ring
+    assert swarm.plan.problem
+    swarm.world.offer(worker, 120 * MIB)
+    assert run_to_active(swarm.world)
+
+
+def test_a_clock_that_was_set_back_keeps_a_device_out_no_longer_than_its_silence():
+    swarm = Three(400)
+    worker = swarm.ring[1]
+    swarm.world.kill(worker)
+    swarm.world.restart_with_clock(worker, -1_000_000)
+    swarm.end(within=60.0)
+    assert worker in swarm.ring
+
+
+def test_a_stale_plan_is_dropped():
+    swarm = Three(400)
+    swarm.world.restart(swarm.ring[1])
+    swarm.world.run(5.0)
+    assert swarm.plan.epoch == 2
+    for ident in (*swarm.ids, swarm.key):
+        swarm.world.replay_plan(0, ident)
+    assert swarm.drops("plan of an old epoch") == 3
+    swarm.end()
+
+
+@pytest.mark.parametrize(
+    ("fault", "part", "reason"),
+    [
+        ("duplicate", 1.0, "repeated frame"),
+        ("delay", 0.3, ""),
+        ("reorder", 0.3, ""),
+        ("lose", 0.1, ""),
+        ("corrupt", 0.02, "malformed frame"),
+    ],
+)
+def test_a_bad_network_costs_time_but_no_token(fault: str, part: float, reason: str):
+    swarm = Three()
+    swarm.world.network.parts[fault] = part
+    swarm.world.after(2.0, swarm.world.network.parts.clear)
+    swarm.end()
+    assert swarm.world.network.met[fault] > 0
+    assert not reason or swarm.drops(reason) > 0
+    assert fault != "corrupt" or sum(swarm.world.network.refused.values()) == swarm.world.network.met[fault]
+
+
+def test_whatever_is_damaged_is_refused_by_the_real_wire_code():
+    """Frames and messages with some bytes changed or cut off: none is taken for a sound one."""
+    swarm = Three()
+    seen: list[tuple[str, str, object]] = []
+    swarm.world.loses = lambda sender, to, what: bool(seen.append((sender, to, what)))
+    swarm.end()
+    kinds = {type(what) for _, _, what in seen}
+    assert {FrameArrived, Out, Ask} <= kinds
+    network = Network(swarm.world, Random(1))
+    for sender, to, what in seen * 10:
+        network._corrupted(sender, to, what)
+    assert sum(network.refused.values()) == 10 * len(seen)
+    assert set(network.refused) == {"foreign message", "malformed message", "malformed frame"}
+
+
+def test_damage_that_passes_is_a_violation(monkeypatch: pytest.MonkeyPatch):
+    swarm = Three()
+    seen: list[tuple[str, str, object]] = []
+    swarm.world.loses = lambda sender, to, what: bool(seen.append((sender, to, what)))
+    swarm.end()
+    frame = next(item for item in seen if isinstance(item[2], FrameArrived))
+    monkeypatch.setattr("swisd.sim.network.refusal_of_frame", lambda data: None)
+    with pytest.raises(Violation, match="a corrupt FrameArrived was taken for a sound one"):
+        Network(swarm.world, Random(1))._corrupted(*frame)
+    assert refusal_of_frame(b"") == "malformed frame"
+
+
+def test_a_plan_that_one_device_never_heard_is_repeated():
+    swarm = Three(400)
+    lost = []
+
+    def loses(sender: str, to: str, what: object) -> bool:
+        if isinstance(what, Plan) and what.epoch == 2 and to == swarm.ids[2] and not lost:
+            lost.append(what)
+            return True
+        return False
+
+    swarm.world.loses = loses
+    swarm.world.restart(swarm.ids[1])
+    swarm.end(within=60.0)
+    assert lost and swarm.plan.epoch == 2
+
+
+def test_what_lasts_ends_and_is_undone():
+    swarm = Three(1)
+    swarm.end()
+    mishaps = Mishaps(swarm.world, Random(3), embedded=True)
+    before = {ident: device.speed for ident, device in swarm.world.devices.items()}
+    for kind in ("slow", "disk", "memory", "boast-memory", "link", "lose", "freeze", "cut-off"):
+        assert mishaps.happen(kind), kind
+    assert swarm.world.active == 8
+    assert swarm.world.run_until(lambda: swarm.world.active == 0, 200.0)
+    world = swarm.world
+    assert before == {ident: device.speed for ident, device in world.devices.items()}
+    assert not (
+        world.disk or world.real_memory or world.lanes_down or world.lanes_mute or world.network.parts
+    )
+    assert all(device.frozen is None and device.online for device in world.devices.values())
