@@ -152,6 +152,8 @@ class Asker:
         if said.session != self.session or self._asked is None:
             return
         self._moved = now
+        if said.alive:
+            return
         if said.waiting:
             self._tell(f"busy: {said.waiting} before you", out)
             return

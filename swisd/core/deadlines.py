@@ -22,6 +22,7 @@ LINKS_AGAIN = 60.0  # after a peer did not answer
 LINKS_EVERY = 900.0  # a measured link is measured again
 STEP = 30.0  # least deadline of one step round the swarm
 STEP_TIMES = 10.0  # a step may take so many times what the plan predicts
+ROUND_TIMES = 4.0  # or so many times what a step took lately: many sessions wait for each other
 RENEW = 2.0  # asker to driver: still listening
 LEASE = 12.0  # driver without a renewal: the asker is gone
 KEEP_DONE = 20.0  # a finished session's last messages are kept for a resend

@@ -33,6 +33,7 @@ class Driver:
         self._queue: deque[Ask] = deque()
         self._heard: dict[str, float] = {}  # when a waiting session's asker was last heard
         self._token_ms: deque[float] = deque(maxlen=64)
+        self._rounds: deque[float] = deque(maxlen=32)  # seconds that the last steps took
 
     @property
     def token_ms(self) -> float:
@@ -81,6 +82,7 @@ class Driver:
             if session.finish is None:
                 self._fail(session, "the plan changed", now, out)
         self._token_ms.clear()
+        self._rounds.clear()
 
     def head(self, activation: Activation, now: float, out: Effects) -> None:
         """Rows reached the last stage: run the head on them, or note that a prompt chunk went round."""
@@ -119,8 +121,14 @@ class Driver:
             self._feed(session, now, out)
 
     def on_timer(self, name: str, now: float, out: Effects) -> None:
-        if session := self._running(name.removeprefix("step:")):
-            self._fail(session, f"no answer from the swarm within {self._patience(session):.0f} s", now, out)
+        session = self._running(name.removeprefix("step:"))
+        if session is None:
+            return
+        patience = self._patience(session)
+        if now < session.moved + patience:  # others' steps took longer meanwhile: its own may, too
+            out.append(SetTimer(name, session.moved + patience))
+            return
+        self._fail(session, f"no answer from the swarm within {patience:.0f} s", now, out)
 
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
@@ -217,12 +225,15 @@ class Driver:
         if (taken := session.take()) is None:
             return
         slot, item = taken
+        session.fed_at[slot.step] = now
         activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
         request = session.head_request(slot.step) if len(stages) == 1 and slot.logits else None
         out.append(_step(activation, request))
 
     def _went_round(self, session: Session, step: int, now: float, out: Effects) -> None:
         session.acknowledge(step)
+        if (fed_at := session.fed_at.pop(step, None)) is not None:
+            self._rounds.append(now - fed_at)
         if session.ask.score_top and not session.running and not session.todo and session.finish is None:
             out.append(Publish(session.say(now=now, finish="stop")))
         if session.finish is not None:
@@ -265,6 +276,8 @@ class Driver:
         session.renewed = now
         for missed in session.outs[ask.from_index :]:
             out.append(Publish(missed))
+        if session.finish is None and ask.from_index >= len(session.outs):
+            out.append(Publish(Out(session.key, ask.from_index, session.epoch, alive=True)))
 
     def _cancel(self, ask: Ask, now: float, out: Effects) -> None:
         self._queue = deque(item for item in self._queue if item.session != ask.session)
@@ -288,14 +301,19 @@ class Driver:
         self._admit(now, out)
 
     def _arm(self, session: Session, now: float, out: Effects) -> None:
+        session.moved = now
         out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
 
     def _patience(self, session: Session) -> float:
-        """Seconds until a step counts as lost: many times what the plan predicts for the rows under way."""
+        """Seconds until a step counts as lost: many times what the plan predicts for the rows under way, and
+        some times what steps took lately. A session that gives up comes back with the same work once more:
+        a swarm that is late would only get later.
+        """
         plan = self._local.plan
         row_ms = plan.prediction.prompt_token_ms if plan is not None else 0.0
         rows = sum(len(item.ids) for item in session.running.values()) + CHUNK
-        return max(deadlines.STEP, deadlines.STEP_TIMES * rows * row_ms / 1000.0)
+        predicted = deadlines.STEP_TIMES * rows * row_ms / 1000.0
+        return max(deadlines.STEP, predicted, deadlines.ROUND_TIMES * max(self._rounds, default=0.0))
 
     def _running(self, key: str) -> Session | None:
         session = self._sessions.get(key)

@@ -143,6 +143,7 @@ class Out:
     error: Note = ""
     retry: bool = False  # ended by the swarm, not by the model: the asker may continue elsewhere
     waiting: Annotated[int, Range(0, 1 << 20)] = 0  # sessions before this one in the driver's queue
+    alive: bool = False  # the answer to a renewal while nothing else is to be said: has no place in the order
     prompt_ms: Millis = 0.0
 
 

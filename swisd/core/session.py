@@ -48,12 +48,14 @@ class Session:
     renewed: float
     todo: deque[Pass] = field(default_factory=deque)
     running: dict[int, Pass] = field(default_factory=dict)
+    fed_at: dict[int, float] = field(default_factory=dict)  # step -> when its rows were fed
     next_step: int = 0
     emitted: list[int] = field(default_factory=list)
     scored: int = 0
     outs: list[Out] = field(default_factory=list)
     finish: FinishReason | None = None
     finished_at: float = 0.0
+    moved: float = 0.0  # when it was admitted, or a step last came back
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
 

@@ -179,7 +179,7 @@ def test_patience_ends_and_the_driver_is_told():
     assert desk.ended is not None and desk.ended.error.endswith("the driver does not answer")
 
 
-@pytest.mark.parametrize("sign", ["token", "waiting", "plan", "progress"])
+@pytest.mark.parametrize("sign", ["token", "waiting", "alive", "plan", "progress"])
 def test_any_progress_renews_patience(sign: str):
     desk = Desk()
     for step in range(5):
@@ -189,6 +189,8 @@ def test_any_progress_renews_patience(sign: str):
                 desk.hear(desk.out(step, 50))
             case "waiting":
                 desk.hear(desk.out(0, waiting=3))
+            case "alive":
+                desk.hear(desk.out(0, alive=True))
             case "plan":
                 desk.hear(replace(PLAN, epoch=4 + step))
             case _:

@@ -152,8 +152,16 @@ def test_a_renewal_repairs_a_gap():
     for token in (11, 12, 13):
         effects = desk.answer(steps(effects)[0], token)
     assert [out.tokens for out in outs(desk.renew("a" * 16, 1))] == [(12,), (13,)]
-    assert outs(desk.renew("a" * 16, 3)) == []
-    assert outs(desk.renew("a" * 16, 99)) == []
+    assert [(out.alive, out.tokens) for out in outs(desk.renew("a" * 16, 3))] == [(True, ())]
+    assert [(out.alive, out.tokens) for out in outs(desk.renew("a" * 16, 99))] == [(True, ())]
+
+
+def test_a_renewal_while_the_prompt_is_read_is_answered():
+    """A long prompt on slow devices takes longer than an asker waits for a driver that says nothing."""
+    desk = Desk(RING)
+    desk.ask(a_start(prompt=(5,) * 300))
+    (out,) = outs(desk.renew("a" * 16))
+    assert out.alive and out.finish is None
 
 
 def test_the_end_is_said_again_for_a_while():
@@ -197,6 +205,21 @@ def test_a_step_without_an_answer_ends_the_session_for_a_retry():
     assert (out.finish, out.retry) == ("error", True)
     assert desk.answer(step, 11) == []  # too late
     assert desk.do(Timer("step:" + "a" * 16)) == []
+
+
+def test_steps_that_take_long_give_the_others_time():
+    """Many sessions wait for each other on a device that got slow: giving up would only add to its work."""
+    desk = Desk()
+    (slow,) = steps(desk.ask(a_start(key(1))))
+    desk.now += 25.0
+    desk.answer(slow, 11)
+    desk.ask(a_start(key(2)))
+    desk.now += deadlines.STEP
+    assert outs(desk.do(Timer("step:" + key(1)))) == []
+    began = desk.now - deadlines.STEP
+    desk.now = began + 25.0 * deadlines.ROUND_TIMES
+    (out,) = outs(desk.do(Timer("step:" + key(1))))
+    assert (out.finish, out.retry) == ("error", True) and "within 100 s" in out.error
 
 
 def test_cancelling_twice_or_a_stranger_does_nothing():

@@ -131,6 +131,16 @@ def test_trouble_leaves_no_gap_no_repeat_and_no_silence(start: int):
     assert answered >= 8
 
 
+def test_a_prompt_that_takes_minutes_to_read_is_answered():
+    world = World(1, toy_manifest(6), jitter=0.0)
+    invariants = Invariants(world)
+    world.add("old", memory_bytes=400 * MIB, holds=True, speed=Speed(1700.0, 100.0))
+    assert run_to_active(world)
+    key = world.ask((1, 2) * 400, 3)
+    assert run_to_end(world)
+    assert world.now > 70.0 and world.streams[key].tokens == invariants.expected(key)
+
+
 def lossy(random: Random, kinds: tuple[type, ...], part: float) -> Callable[[str, str, object], bool]:
     return lambda sender, to, what: isinstance(what, kinds) and random.random() < part
 
