@@ -9,6 +9,7 @@ from random import Random
 from swisd.core.effects import GetManifest, LoadShards, MeasureCompute, Publish, SendFrame
 from swisd.core.events import (
     FrameArrived,
+    LinkLost,
     LoadFailed,
     LoadProgress,
     ManifestFailed,
@@ -82,6 +83,12 @@ class FaultyWorld(World):
                 self._feed(to, event)
         elif to in self.streams:
             self._to_asker(to, event)
+
+    def break_lane(self, one: str, other: str) -> None:
+        """The direct connection of two devices breaks, which both notice, and cannot be made again."""
+        self.lanes_down.add(frozenset((one, other)))
+        for ident, peer in ((one, other), (other, one)):
+            self._feed(ident, LinkLost(peer, "connection reset"))
 
     def cut_bus(self, ident: str) -> None:
         """The device loses the bus, not its lanes."""

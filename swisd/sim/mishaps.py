@@ -157,7 +157,10 @@ class Mishaps:
         seconds, mute = self._seconds(2.0, 10.0, 30.0), self.random.random() < 0.3
         down = self.world.lanes_mute if mute else self.world.lanes_down
         lane = frozenset(pair)
-        down.add(lane)
+        if mute:
+            down.add(lane)
+        else:
+            self.world.break_lane(*pair)
         self.world.during(seconds, lambda: down.discard(lane))
         how = "swallows frames" if mute else "breaks"
         return f"the lane {self._name(pair[0])} - {self._name(pair[1])} {how} for {seconds:.1f} s"
