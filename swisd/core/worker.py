@@ -143,7 +143,7 @@ class Worker:
         if not activation.slots or any(slot.session in self._over for slot in activation.slots):
             self._local.drop("rows of a session that ended")
             return None
-        if not self._in_order(activation, now):
+        if not self._in_order(activation, now, out):
             return None
         if activation.stage == len(stages) - 1:
             return activation
@@ -210,7 +210,7 @@ class Worker:
             if now - heard > deadlines.IDLE_SESSION:
                 self.on_session_end(session, out)
 
-    def _in_order(self, activation: Activation, now: float) -> bool:
+    def _in_order(self, activation: Activation, now: float, out: Effects) -> bool:
         for slot in activation.slots:
             steps, _ = self._steps.get(slot.session, ({}, now))
             last = steps.get(activation.stage, -1)
@@ -219,6 +219,8 @@ class Worker:
                 return False
             if slot.step != last + 1:
                 self._local.drop("frame out of order")
+                name = self._local.config.name
+                self._report(slot.session, f"rows are missing on {name}: a frame was lost on its way", out)
                 return False
             steps[activation.stage] = slot.step
             self._steps[slot.session] = (steps, now)

@@ -12,6 +12,7 @@ from swisd.core.effects import (
     Effect,
     LoadShards,
     Notice,
+    Publish,
     RunStep,
     SendFrame,
     UnloadShards,
@@ -114,7 +115,6 @@ def test_rows_are_run_and_sent_on():
         ({"sender": an_id(3)}, "frame from a device that is not the stage before"),
         ({"sender": an_id(2)}, "frame from a device that is not the stage before"),
         ({"position": RING.context - 2}, "frame beyond the context"),
-        ({"step": 1}, "frame out of order"),
         ({"slots": ()}, "rows of a session that ended"),
     ],
 )
@@ -127,8 +127,18 @@ def test_wrong_rows_are_dropped_and_counted(wrong: dict[str, object], reason: st
 
 def test_repeated_and_skipped_rows_are_dropped():
     bench = Bench()
-    assert [len(bench.frame(step=step)) for step in (0, 0, 2, 1, 1, 3, 2)] == [1, 0, 0, 1, 0, 0, 1]
+    ran = [len(kinds(bench.frame(step=step), RunStep)) for step in (0, 0, 2, 1, 1, 3, 2)]
+    assert ran == [1, 0, 0, 1, 0, 0, 1]
     assert bench.drops == {"repeated frame": 2, "frame out of order": 2}
+
+
+def test_a_gap_is_told_to_the_driver_which_would_wait_for_its_deadline():
+    bench = Bench()
+    (notice, said_it) = bench.frame(step=1)
+    assert isinstance(notice, Notice) and "a frame was lost" in notice.text
+    assert isinstance(said_it, Publish) and isinstance(said_it.message, Ask)
+    assert (said_it.message.op, said_it.to) == ("fail", RING.pipelines[0].driver)
+    assert bench.drops == {"frame out of order": 1}
 
 
 def test_rows_before_the_shard_is_loaded_are_dropped():

@@ -33,7 +33,7 @@ def test_several_storms_as_json_lines():
 def test_a_violation_gives_its_transcript_and_another_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Worker, "_in_order", lambda self, activation, now: True)
+    monkeypatch.setattr(Worker, "_in_order", lambda self, activation, now, out: True)
     path = tmp_path / "storm.txt"
     options = ["--faults", "duplicate", "--storms", "3", "--transcript", str(path)]
     result = CliRunner().invoke(app, ["simulate", "--minutes", "2", *options])
