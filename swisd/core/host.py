@@ -101,7 +101,7 @@ class Host:
     ) -> None:
         """The last word of a host: its clients find the bus on that device from now on.
 
-        Two plans of one epoch must not meet: then this host's ends with an empty one, which the other outranks.
+        Two plans of one epoch must not meet: this host's ends with an empty one, which the other outranks.
         """
         if self.plan is not None and self.plan.epoch >= epoch and self.followed:
             self._epoch += 1

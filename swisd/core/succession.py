@@ -61,6 +61,10 @@ class Succession:
         last = [item for item in capable if item.device == digest.host and not digest.successor]
         self._order = (*named, *heirs, *last)
 
+    def suppose(self, candidates: tuple[Candidate, ...]) -> None:
+        """Where to look before any host was heard."""
+        self._order = candidates
+
     def on_tick(self) -> bool:
         """Called with every own heartbeat. Returns True if the host has been silent for too long.
 
