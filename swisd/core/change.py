@@ -20,7 +20,8 @@ class HostChange:
         config = local.config
         self._local, self._leadership, self._host = local, leadership, host
         self._embedded = config.claims != "when silent"
-        self.succession = Succession(config.device, broker=config.broker)
+        me = Candidate(config.device, config.rank, tuple((item, config.port) for item in config.addresses))
+        self.succession = Succession(me if config.broker else None)
         self._sought = -1e9
         self._ticked: float | None = None
 

@@ -24,10 +24,11 @@ class Candidate:
 
 
 class Succession:
-    """The search of one device (or, without a name, of an asker) for the bus after its host."""
+    """The search of one device for the bus after its host. `me` is the device itself if it can run the broker;
+    a device that cannot, and an asker, only look."""
 
-    def __init__(self, device: str = "", *, broker: bool = False) -> None:
-        self._device, self._broker = device, broker
+    def __init__(self, me: Candidate | None = None) -> None:
+        self._me, self._device = me, me.device if me is not None else ""
         self._order: tuple[Candidate, ...] = ()
         self._place: int | None = None  # in the order; None: nothing is lost
         self._until = 0.0
@@ -54,7 +55,8 @@ class Succession:
             if candidate.device in self.known or len(self.known) < MAX_KNOWN:
                 self.known[candidate.device] = candidate
         heirs = [item for item in capable if item.device not in (digest.host, digest.successor)]
-        heirs = [item for item in heirs if item.device != self._device or self._broker]
+        if self._me is not None and self._device not in (item.device for item in capable):
+            heirs.append(self._me)  # the host did not know this device yet
         heirs.sort(key=lambda item: (item.rank, item.device))
         named = [item for item in capable if digest.successor and item.device == digest.successor]
         # A host that yields names another, and does not come back as one itself.
@@ -113,8 +115,7 @@ class Succession:
         """Another host was found, whom this one gives way to: first there, then down the list."""
         self.found()
         others = tuple(item for item in self._order if item.device not in (candidate.device, self._device))
-        me = self.known.get(self._device)
-        self._order = (candidate, *others, *((me,) if me is not None else ()))
+        self._order = (candidate, *others, *((self._me,) if self._me is not None else ()))
 
     def missing(self, present: set[str]) -> tuple[Candidate, ...]:
         """Devices that could be hosts themselves, and are not here."""

@@ -142,7 +142,8 @@ class Buses:
             return name not in self._world.devices or self._world.devices[name].online
         if name in self._world.devices:
             return self._world.meets(name, ident)
-        return self._world.devices[ident].alive and self._world.devices[ident].online
+        device = self._world.devices[ident]  # askers stay with those that a partition does not name
+        return device.alive and device.online and device.side == 0
 
     def _frozen(self, ident: str) -> bool:
         return ident != EXTERNAL and self._world.devices[ident].frozen is not None

@@ -139,13 +139,14 @@ class World:
     ) -> str:
         """Start a device; the first one runs the broker and is host unless `claims` says otherwise.
 
-        Returns its id.
+        A device that finds no host is the host. Returns its id.
         """
         number = len(self.devices) + 1
         ident = f"{number:016x}"
         config = DeviceConfig(
             device=ident, boot=number, name=name, port=7000 + number, addresses=("10.0.0." + str(number),),
-            memory_bytes=memory_bytes, rank=number, claims=claims or ("at once" if number == 1 else "never"),
+            memory_bytes=memory_bytes, rank=number,
+            claims=claims or ("never" if self.buses.found("") else "at once"),
             broker=True, forge=True, model_id=MODEL_ID,
         )  # fmt: skip
         device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
@@ -225,7 +226,7 @@ class World:
         config = replace(old.machine.local.config, boot=old.machine.local.config.boot + 1000)
         if config.claims != "when silent":
             # A device looks for its swarm first, where hosts were before; if nobody answers it is the host.
-            config = replace(config, claims="never" if self.buses.found(ident) else "at once")
+            config = replace(config, claims="never" if self.buses.found("") else "at once")
         old.alive = False
         self.devices[ident] = Device(NodeMachine(config), old.speed, ToyShard(self.manifest))
         self._say(f"{config.name} restarts")

@@ -82,8 +82,9 @@ class Invariants:
             assert self.world.now - self._unowned_since <= GRACE, "a unit is unowned under an active plan"
 
     def plan(self) -> Plan | None:
-        """The plan of the device that leads, if exactly one does."""
-        leaders = [item for item in self.world.devices.values() if item.alive and item.leading]
+        """The plan of the device that leads, if exactly one does (and can: it is not frozen)."""
+        devices = self.world.devices.values()
+        leaders = [item for item in devices if item.alive and item.leading and item.frozen is None]
         return leaders[0].machine.host.plan if len(leaders) == 1 else None
 
 
