@@ -41,7 +41,8 @@ class BusSearch:
                 if succession.on_tick():
                     self._lost(now, 0.0, out)
             case Timer(name="bus-next"):
-                if candidate := succession.due(now):
+                candidate = succession.due(now)
+                if candidate is not None and candidate.addresses:
                     out.append(MoveBus(candidate.device, candidate.addresses))
                 if succession.searching:
                     out.append(SetTimer(NEXT, succession.next_at))

@@ -24,8 +24,10 @@ class Candidate:
 
 
 class Succession:
-    """The search of one device for the bus after its host. `me` is the device itself if it can run the broker;
-    a device that cannot, and an asker, only look."""
+    """The search of one device for the bus after its host.
+
+    `me` is the device itself if it can run the broker; a device that cannot, and an asker, only look.
+    """
 
     def __init__(self, me: Candidate | None = None) -> None:
         self._me, self._device = me, me.device if me is not None else ""

@@ -12,8 +12,8 @@ from swisd.bus.discovery import Found
 from swisd.core.errors import BadInput, NoSwarm
 from swisd.core.types import Plan
 from swisd.net.listener import Listener
-from swisd.node import device as device_module
 from swisd.node import home as home_module
+from swisd.node import hosting as hosting_module
 from swisd.node.device import Device
 from swisd.node.home import Home, Running
 from swisd.node.joining import Way
@@ -100,7 +100,7 @@ async def test_a_start_that_fails_leaves_nothing(
     async def fails(self: Any) -> None:
         raise NoSwarm("the broker does not start")
 
-    monkeypatch.setattr(device_module.EmbeddedBroker, "start", fails)
+    monkeypatch.setattr(hosting_module.EmbeddedBroker, "start", fails)
     up = Up(fake_home.home, fake_home.settings, Way(KEY))
     with pytest.raises(NoSwarm, match="does not start"):
         await up.device.start()
@@ -140,9 +140,9 @@ async def test_a_lost_host_is_looked_for_and_searches_that_fail_are_repeated(
             raise answer
         return answer
 
-    monkeypatch.setattr(device_module, "look_for_host", look)
-    monkeypatch.setattr(device_module, "LOST_S", 0.001)
-    monkeypatch.setattr(device_module.log, "warning", lambda *_: None)
+    monkeypatch.setattr(hosting_module, "look_for_host", look)
+    monkeypatch.setattr(hosting_module, "LOST_S", 0.001)
+    monkeypatch.setattr(hosting_module.log, "warning", lambda *_: None)
     await dead.device.start()
     try:
         await until(lambda: any("the host is at" in getattr(item, "text", "") for item in dead.seen))
