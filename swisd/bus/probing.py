@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
-from typing import Self
+from typing import Self, cast
 
 from swisd.core.checked import Malformed
 from swisd.net.interfaces import Interface
@@ -176,8 +176,7 @@ class _Seeker(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def ask(self, where: tuple[str, int]) -> None:
         if self._transport is not None and len(self._asked) < _CALLS:

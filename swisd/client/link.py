@@ -55,11 +55,12 @@ class SwarmLink:
         self._changed = asyncio.Event()
         self._sessions: set[Session] = set()
         self._reason = "no answer"
+        self._follower: Follows | None = None
+        self._elsewhere = False  # a bus was reached anew, perhaps another host's
         self._courier = Courier(key, self.ident, self._on_message, self._on_drop)
         self._bus = make_bus(self._courier, self.ident, self._on_state)
         self._courier.attach(self._bus)
         self._follower = follow(self._bus)
-        self._elsewhere = False  # a bus was reached anew, perhaps another host's
 
     async def __aenter__(self) -> "SwarmLink":
         self._courier.subscribe(Kind.SWARM)
