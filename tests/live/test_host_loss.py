@@ -14,11 +14,13 @@ from tests.live.test_swarm import GREEDY, Streaming
 pytestmark = [pytest.mark.live, pytest.mark.model, pytest.mark.timeout(240)]
 
 ASK = ("Tell me a story.", *GREEDY, "--max-tokens", "120")
-FAST, SLOW = "100MiB", "64MiB"
 
 
 def form(swarm: Swarm, memory: dict[str, str]) -> None:
-    """Devices that all have the model on their disks: a unit that only the host had would be lost with it."""
+    """Start devices with these offers.
+
+    All have the model on their disks: a unit that only the host had would be lost with it.
+    """
     for name, offer in memory.items():
         if swarm.devices:
             (swarm.root / name).mkdir(parents=True, exist_ok=True)
@@ -29,7 +31,7 @@ def form(swarm: Swarm, memory: dict[str, str]) -> None:
     while time.monotonic() < deadline:
         state = status(swarm.devices[0])
         members = {member["name"] for member in state["swarm"]["members"] if member["layer_ms"] > 0}
-        if members == everyone and state["plan"] and state["plan"]["active"]:
+        if members >= everyone and state["plan"] and state["plan"]["active"]:
             return
         time.sleep(0.3)
     raise AssertionError("the swarm did not form")
@@ -62,31 +64,39 @@ def one_host(devices: list[DeviceProcess], within: float = 20.0) -> DeviceProces
     raise AssertionError(f"no single host: {[(item['host'], item['members']) for item in seen]}")
 
 
+def pause(stream: Streaming, until: int) -> float:
+    """Read on to a number of tokens; the longest time in seconds without one."""
+    longest, last = 0.0, time.monotonic()
+    while len(stream.tokens) < until:
+        stream.wait_for_tokens(len(stream.tokens) + 1)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    return longest
+
+
 @pytest.mark.parametrize("drives", [True, False], ids=["host drives", "another drives"])
 def test_a_stream_goes_on_when_the_host_is_killed(new_swarm: Callable[[], Swarm], drives: bool) -> None:
     swarm = new_swarm()
-    # Who drives is the scheduler's choice; with too little room for the head, it is another.
-    host_offer = "100MiB" if drives else "34MiB"
-    form(swarm, {"ann": host_offer, "bob": "64MiB", "cyd": "64MiB", "dan": "80MiB"})
+    # Whoever has the only room for the head drives; one that comes later does not change the plan.
+    small, large = "34MiB", "84MiB"
+    form(swarm, {"ann": large if drives else small, "bob": small if drives else large, "cyd": small})
+    form(swarm, {"dan": large})
     host, *others = swarm.devices
     if (driver(swarm, host) is host) != drives:
-        pytest.skip("the scheduler chose otherwise on this machine")
+        pytest.skip("the scheduler chose another driver on this machine")
     undisturbed = swarm.ask(*ASK, device=others[-1])["token_ids"]
 
     stream = Streaming(others[-1].home, *ASK)
     stream.wait_for_tokens(20)
-    before = time.monotonic()
     host.stop(signal.SIGKILL)
-    stream.wait_for_tokens(len(stream.tokens) + 1)  # may be one that was under way
-    tokens = stream.finish()
-    print(f"finished {time.monotonic() - before:.1f} s after the kill")
-    assert tokens == undisturbed
+    waited = pause(stream, 110)
+    print(f"no token for {waited:.2f} s")
+    assert stream.finish() == undisturbed
+    assert waited < 15.0  # about 2 s on a machine that has nothing else to do
 
     swarm.devices.remove(host)
     first = one_host(others)
-    again = DeviceProcess(
-        "ann", host.home, ["--memory", host_offer, "--threads", "1", "--address", "127.0.0.1"]
-    )
+    arguments = ["--memory", "34MiB", "--threads", "1", "--address", "127.0.0.1"]
+    again = DeviceProcess("ann", host.home, arguments)
     swarm.devices.append(again)
     assert one_host([*others, again]) is first
     assert swarm.ask(*ASK, device=again)["token_ids"] == undisturbed
