@@ -39,7 +39,7 @@ class Host:
         self._bans: dict[str, tuple[float, str]] = {}
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
-        self._expected: set[str] = set()  # devices that the lost host knew, until they are here
+        self._expected: dict[str, MemberView] = {}  # devices that the lost host knew, until they are here
         self._began = 0.0
         self._hold_until = 0.0  # no plan before: another host may be about
 
@@ -58,7 +58,7 @@ class Host:
         """Become host: continue above every epoch that was ever heard."""
         self.members = Membership()
         self.plan, self._renew = None, ""
-        self._began, self._expected = now, set()
+        self._began, self._expected = now, {}
         before = self._local.digest
         if before is not None and before.host != self._local.device:
             self._follow(before)
@@ -76,7 +76,7 @@ class Host:
         self.model_id = before.model_id or self.model_id
         gone = before.host
         self._expected = {
-            item.device for item in before.members if item.liveness == "alive" and item.device != gone
+            item.device: item for item in before.members if item.liveness == "alive" and item.device != gone
         }
 
     def stood_still(self, seconds: float, now: float) -> None:
@@ -290,13 +290,13 @@ class Host:
             return True
         if self._expected:
             here = {capability.device for capability in self.members.usable()}
-            if self._expected <= here:
-                self._expected = set()
+            if self._expected.keys() <= here:
+                self._expected = {}
                 return False
-            apart = not self._expected & here - {self._local.device}
+            apart = not self._expected.keys() & here - {self._local.device}
             if now - self._began < (deadlines.APART if apart else deadlines.GATHER):
                 return True
-            self._expected = set()
+            self._expected = {}
         return now - self._dirty_since < deadlines.SETTLE
 
     def _publish_plan(self, sha: str, found: Placement, reason: str, now: float, out: Effects) -> None:
@@ -427,11 +427,16 @@ class Host:
         sha = self.plan.model if self.plan else self._known_model()
         beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
         driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
+        members = [_view(entry, sha) for entry in entries]
+        ready = {entry.device for entry in entries if entry.beat is not None and entry.capability is not None}
+        # Others find their neighbours, and their next host, in the digest: whoever is about to come is in it.
+        awaited = [view for device, view in self._expected.items() if device not in ready]
+        members = [view for view in members if view.device in ready or view.device not in self._expected]
         return Digest(
             host=self._local.device,
             epoch=self._epoch,
             seq=self._seq,
-            members=tuple(_view(entry, sha) for entry in entries),
+            members=(*members, *awaited),
             sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
             token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
             note=self._provide_note[:500],

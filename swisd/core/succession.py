@@ -63,7 +63,11 @@ class Succession:
         named = [item for item in capable if digest.successor and item.device == digest.successor]
         # A host that yields names another, and does not come back as one itself.
         last = [item for item in capable if item.device == digest.host and not digest.successor]
-        self._order = (*named, *heirs, *last)
+        first = (*named, *heirs, *last)
+        listed = {item.device for item in first} | {digest.host}
+        # Whoever the host does not list may have gone elsewhere, and be host there.
+        rest = [item for device, item in sorted(self.known.items()) if device not in listed]
+        self._order = (*first, *(item for item in rest if item.device != self._device))
 
     def suppose(self, candidates: tuple[Candidate, ...]) -> None:
         """Where to look before any host was heard."""
