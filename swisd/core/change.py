@@ -106,7 +106,7 @@ class HostChange:
         if now - self._sought < deadlines.SEEK:
             return
         missing = self.succession.missing({entry.device for entry in self._host.members.present()})
-        if missing or not self._host.followed:
+        if missing or not self._host.followed or now - self._sought >= deadlines.SEEK_RARELY:
             self._seek(missing, now, out)
 
     def on_host_seen(self, seen: HostSeen, now: float, out: Effects) -> bool:

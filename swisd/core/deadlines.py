@@ -20,6 +20,7 @@ DIAL = 1.5  # a connection to the next in line; less than its slot
 GATHER = 3.0  # a new host waits this long for the devices that the lost one knew
 APART = 8.0  # and this long if none of them comes: then it is this device that was cut off
 SEEK = 2.0  # between two questions of a host after devices that it misses
+SEEK_RARELY = 20.0  # and where it misses none: another host may have begun unseen
 SEEK_WAIT = 0.6  # how long answers to them are waited for
 STALL = 2.0  # a host whose own clock stood still this long asks at once whether another took over
 PROVIDE = 2.0  # a new host waits this long for a device that holds the model, before it imports it
