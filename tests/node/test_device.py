@@ -152,3 +152,24 @@ async def test_a_lost_host_is_looked_for_and_searches_that_fail_are_repeated(
         await until(lambda: dead.device._bus is not None and dead.device._bus.connected)
     finally:
         await dead.device.stop()
+
+
+async def test_when_the_host_leaves_the_next_device_runs_the_broker(
+    host: Up, tmp_path: Any, until: Until
+) -> None:
+    settings = replace(Settings(), device=replace(Settings().device, name="bob", memory="64MiB"))
+    bob = Up(Home(tmp_path / "bob"), settings, Way(KEY, "127.0.0.1", host.device.port))
+    await bob.device.start()
+    try:
+        node = host.device.node
+        assert node is not None and bob.device.node is not None
+        await until(lambda: node.name_of(bob.home.identity().device) == "bob")
+        await until(lambda: (bob.device.node.machine.local.digest or None) is not None)  # type: ignore[union-attr]
+        await host.device.stop()
+        await until(lambda: bob.device.hosting and bob.device.node.machine.leadership.leading)  # type: ignore[union-attr]
+        running = bob.home.running()
+        assert running is not None and (running.host, running.port) == ("127.0.0.1", bob.device.port)
+        assert ("127.0.0.1", host.device.port) in bob.home.hosts()  # where to look another time
+    finally:
+        await bob.device.stop()
+    assert await free(bob.device.port)
