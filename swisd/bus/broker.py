@@ -112,6 +112,14 @@ class EmbeddedBroker:
         if client_id in self._clients:
             self._clients[client_id][0].transport.abort()
 
+    async def left(self, *, timeout: float) -> None:
+        """Wait until every client has gone elsewhere, at most `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._clients:
+                    _, gone = next(iter(self._clients.values()))
+                    await gone.wait()
+
     async def close(self, *, timeout: float = 3.0) -> None:
         """Disconnect everybody and stop; what has not ended after `timeout` seconds is cut."""
         broker, self._broker = self._broker, None

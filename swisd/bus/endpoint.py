@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from swisd.core.errors import BadInput
+from swisd.core.errors import BadInput, SwisdError
 from swisd.net.secure import dial_blocking, open_outside
 from swisd.wire.handshake import Purpose
 
@@ -16,18 +16,28 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 @dataclass(frozen=True, slots=True)
 class SwarmBroker:
-    """The broker inside a device of the swarm: the connection proves the key first."""
+    """The broker inside a device of the swarm: the connection proves the key first.
+
+    `others` are further addresses of the same device; each is given `timeout` seconds.
+    """
 
     host: str
     port: int
     key: bytes = field(repr=False)
     device: str
+    others: tuple[tuple[str, int], ...] = ()
+    timeout: float = CONNECT_TIMEOUT_S
 
     def open(self) -> socket.socket:
-        """A connected socket. Raises `WrongKey` or `OSError`."""
-        return dial_blocking(
-            self.host, self.port, self.key, self.device, Purpose.BUS, timeout=CONNECT_TIMEOUT_S
-        )
+        """A connected socket. Raises `WrongKey` or `OSError`, that of the first address."""
+        failed: OSError | SwisdError | None = None
+        for host, port in ((self.host, self.port), *self.others):
+            try:
+                return dial_blocking(host, port, self.key, self.device, Purpose.BUS, timeout=self.timeout)
+            except (OSError, SwisdError) as error:
+                failed = failed or error
+        assert failed is not None
+        raise failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from swisd.core.errors import SwisdError
 log = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+EAGER_WAIT_S = 0.3  # towards a host that is about to start
 
 
 class Link(paho.Client):
@@ -39,6 +40,8 @@ class Link(paho.Client):
         self.on_crash: Callable[[str], None] = lambda reason: None
         self._hurry = threading.Event()
         self._wait_s = FIRST_WAIT_S
+        self.longest_wait_s = LONGEST_WAIT_S
+        self.where = (endpoint.host, endpoint.port)  # where the last socket led
         if isinstance(endpoint, OutsideBroker) and endpoint.username is not None:
             self.username_pw_set(endpoint.username, endpoint.password)
 
@@ -60,11 +63,16 @@ class Link(paho.Client):
 
     def accepted(self) -> None:
         """The broker took us: the next waits are short again."""
-        self._wait_s = FIRST_WAIT_S
+        self._wait_s, self.longest_wait_s = FIRST_WAIT_S, LONGEST_WAIT_S
 
     def _create_socket(self) -> socket.socket:
         try:
-            return self.endpoint.open()
+            endpoint = self.endpoint
+            sock = endpoint.open()
+            self.where = (endpoint.host, endpoint.port)
+            if isinstance(endpoint, SwarmBroker) and endpoint.others:
+                self.where = sock.getpeername()[:2]
+            return sock
         except (OSError, SwisdError, ValueError) as error:
             # paho retries on OSError and dies of anything else (a wrong key, a name that cannot be encoded).
             self.failure = str(error) or type(error).__name__
@@ -75,7 +83,7 @@ class Link(paho.Client):
         if not self._thread_terminate:
             self._hurry.wait(self._wait_s * random.uniform(0.5, 1.0))
         self._hurry.clear()
-        self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)
+        self._wait_s = min(self._wait_s * 2, self.longest_wait_s)
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
         while True:

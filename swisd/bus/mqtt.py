@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -27,9 +27,9 @@ from swisd.bus.api import (
     OnState,
     Will,
 )
-from swisd.bus.endpoint import OutsideBroker, SwarmBroker
+from swisd.bus.endpoint import CONNECT_TIMEOUT_S, OutsideBroker, SwarmBroker
 from swisd.bus.filters import valid_pattern, valid_topic
-from swisd.bus.link import Link
+from swisd.bus.link import EAGER_WAIT_S, Link
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,33 @@ class MqttBus:
         self._loop = asyncio.get_running_loop()
         self._link.begin()
 
-    def set_endpoint(self, host: str, port: int) -> None:
+    @property
+    def moves(self) -> bool:
+        """Whether the broker is a device's, so that another may take its place."""
+        return isinstance(self._link.endpoint, SwarmBroker)
+
+    @property
+    def where(self) -> tuple[str, int]:
+        """The address of the broker that was reached last."""
+        return self._link.where
+
+    def set_endpoint(
+        self,
+        host: str,
+        port: int,
+        *,
+        others: Iterable[tuple[str, int]] = (),
+        timeout: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         """Follow the swarm to a new host: the connection is cut and made anew, subscriptions and what waits
-        are kept. Raises `TypeError` on a bus whose broker is outside the swarm."""
+        are kept. The host may have `others` as addresses too, and `timeout` seconds at each to answer.
+        Raises `TypeError` on a bus whose broker is outside the swarm."""
         if not isinstance(self._link.endpoint, SwarmBroker):
             raise TypeError("a broker outside the swarm does not move")
-        self._link.endpoint = replace(self._link.endpoint, host=host, port=port)
+        self._link.endpoint = replace(
+            self._link.endpoint, host=host, port=port, others=tuple(others), timeout=timeout
+        )
+        self._link.longest_wait_s = EAGER_WAIT_S
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -135,6 +156,14 @@ class MqttBus:
         if self._patterns.pop(pattern, None) is not None and self._connected:
             self._link.unsubscribe(pattern)
 
+    async def flushed(self, *, timeout: float) -> None:
+        """Wait until what was published has left, at most `timeout` seconds."""
+        if self._connected and self._waiting:
+            self._emptied.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._emptied.wait()
+
     async def settled(self, *, timeout: float = 5.0) -> None:
         async with asyncio.timeout(timeout):
             await self._settled.wait()
@@ -142,11 +171,7 @@ class MqttBus:
     async def close(self, *, timeout: float = 2.0) -> None:
         if self._closed:
             return
-        if self._connected and self._waiting:
-            self._emptied.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout / 2):
-                    await self._emptied.wait()
+        await self.flushed(timeout=timeout / 2)
         self._closed = True
         self._connected = False
         if self._loop is None:

@@ -10,10 +10,10 @@ import logging
 import os
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
-from typing import Self
+from typing import Self, cast
 
 from swisd.core.checked import Malformed
 from swisd.net.interfaces import Interface
@@ -28,6 +28,7 @@ _BATCH, _PAUSE_S = 32, 0.02  # 1600 datagrams of 128 bytes a second: no burden f
 _ROUND_S = 1.0
 _REMEMBERED = 4096
 _NONCES = 8
+_CALLS = 32
 _NOBODY_THERE = (errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.EHOSTDOWN)
 HERE, ANYWHERE, EVERYBODY = "127.0.0.1", "0.0.0.0", "255.255.255.255"
 
@@ -96,7 +97,7 @@ class _Asker(asyncio.DatagramProtocol):
             host = read_reply(self._key, list(self._nonces), data)
         except (Malformed, Refused):
             return
-        self._found(HostAddress(host.device, host.address or addr[0], host.port))
+        self._found(replace(host, address=host.address or addr[0]))
 
     def error_received(self, exc: Exception) -> None:
         # Some errors tell of an earlier probe: nobody is at that address.
@@ -163,6 +164,55 @@ async def ask_around(
     finally:
         for transport, _ in sockets.values():
             transport.abort()  # what is still buffered need not leave
+
+
+class _Seeker(asyncio.DatagramProtocol):
+    """Collects hosts that speak of themselves, and asks those that others name."""
+
+    def __init__(self, key: bytes, nonce: bytes) -> None:
+        self.hosts: dict[str, HostAddress] = {}
+        self._key, self._nonce = key, nonce
+        self._asked: set[tuple[str, int]] = set()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def ask(self, where: tuple[str, int]) -> None:
+        if self._transport is not None and len(self._asked) < _CALLS:
+            self._asked.add(where)
+            self._transport.sendto(encode_probe(self._key, self._nonce), where)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        try:
+            host = read_reply(self._key, [self._nonce], data)
+        except (Malformed, Refused):
+            return
+        if not host.address:
+            self.hosts[host.device] = replace(host, address=addr[0])
+        elif (host.address, host.port) not in self._asked:
+            self.ask((host.address, host.port))  # what others know of a host may be old
+
+    def error_received(self, exc: Exception) -> None:
+        log.debug("a question was not delivered: %s", exc)
+
+
+async def ask_once(key: bytes, targets: Iterable[tuple[str, int]], seconds: float) -> list[HostAddress]:
+    """Ask at these IPv4 addresses who is host; those that say it of themselves within `seconds`."""
+    targets = list(targets)
+    if not targets:
+        return []
+    seeker = _Seeker(key, os.urandom(16))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: seeker, local_addr=(ANYWHERE, 0)
+    )
+    try:
+        for where in targets:
+            seeker.ask(where)
+        await asyncio.sleep(seconds)
+    finally:
+        transport.abort()
+    return list(seeker.hosts.values())
 
 
 def sweep(interfaces: list[Interface], most: int = MAX_ADDRESSES) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from typing import Protocol
 
 from swisd.bus.api import Bus
 from swisd.client.session import Session
@@ -20,6 +21,16 @@ from swisd.text.tokenizer import Tokenizer, load_tokenizer
 from swisd.wire.topics import Kind
 
 MakeBus = Callable[[Courier, str, Callable[[bool, str], None]], Bus]
+
+
+class Follows(Protocol):
+    """Whoever moves the bus when the host is lost; hears what the bus says."""
+
+    def start(self) -> None: ...
+    def feed(self, event: object) -> None: ...
+    def close(self) -> None: ...
+
+
 TICK = 0.5
 PLAN_S = 3.0  # for a plan that the digest speaks of
 
@@ -27,7 +38,14 @@ PLAN_S = 3.0  # for a plan that the digest speaks of
 class SwarmLink:
     """Open with `async with`. `tell(text)` hears why something takes a while."""
 
-    def __init__(self, home: Home, key: bytes, make_bus: MakeBus, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        key: bytes,
+        make_bus: MakeBus,
+        tell: Callable[[str], None],
+        follow: Callable[[Bus], Follows | None] = lambda bus: None,
+    ) -> None:
         self.ident = secrets.token_hex(8)
         self.digest: Digest | None = None
         self.plan: Plan | None = None
@@ -37,19 +55,26 @@ class SwarmLink:
         self._changed = asyncio.Event()
         self._sessions: set[Session] = set()
         self._reason = "no answer"
+        self._follower: Follows | None = None
+        self._elsewhere = False  # a bus was reached anew, perhaps another host's
         self._courier = Courier(key, self.ident, self._on_message, self._on_drop)
         self._bus = make_bus(self._courier, self.ident, self._on_state)
         self._courier.attach(self._bus)
+        self._follower = follow(self._bus)
 
     async def __aenter__(self) -> "SwarmLink":
         self._courier.subscribe(Kind.SWARM)
         self._courier.subscribe(Kind.PLAN)
         await self._bus.start()
+        if self._follower is not None:
+            self._follower.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for session in list(self._sessions):
             session.feed(Stopping())
+        if self._follower is not None:
+            self._follower.close()
         try:
             await self._bus.close()
         finally:
@@ -165,9 +190,15 @@ class SwarmLink:
 
     def _on_state(self, connected: bool, reason: str) -> None:
         self._reason = reason or self._reason
+        self._elsewhere = self._elsewhere or connected
         self._changed.set()
+        self._tell_all(BusChanged(connected, reason))
+
+    def _tell_all(self, event: object) -> None:
+        if self._follower is not None:
+            self._follower.feed(event)
         for session in list(self._sessions):
-            session.feed(BusChanged(connected, reason))
+            session.feed(event)
 
     def _on_message(self, sender: str, message: Message) -> None:
         match message:
@@ -183,12 +214,13 @@ class SwarmLink:
             case _:
                 return
         self._changed.set()
-        for session in list(self._sessions):
-            session.feed(Received(sender, message))
+        self._tell_all(Received(sender, message))
 
     def _is_news(self, plan: Plan) -> bool:
         """Not of an older epoch, and not the same one from before it was in force."""
         known = self.plan
+        if self._elsewhere:
+            self._elsewhere, known = False, None
         if known is None or plan.epoch != known.epoch:
             return known is None or plan.epoch > known.epoch
         return plan.active or not known.active

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from swisd.bus.api import Bus
 from swisd.bus.memory import MemoryBus
-from swisd.client.link import MakeBus, SwarmLink
+from swisd.client.link import Follows, MakeBus, SwarmLink
 from swisd.core.errors import NoSwarm
 from swisd.node.courier import Courier
 from swisd.node.home import Home
@@ -29,7 +29,7 @@ async def reach(
     if key is not None:
         make_bus, tried = await _find_bus(home, settings, key)
         if make_bus is not None:
-            async with SwarmLink(home, key, make_bus, tell) as link:
+            async with SwarmLink(home, key, make_bus, tell, _following(home)) as link:
                 await link.connected(CONNECT_S)
                 await link.heard(DIGEST_S)
                 yield link
@@ -44,6 +44,22 @@ async def reach(
     tell(f"{missing}; running on this device alone")
     async with _alone(home, settings, tell) as link:
         yield link
+
+
+def _following(home: Home) -> Callable[[Bus], Follows | None]:
+    """A bus inside the swarm moves when the host does."""
+
+    def follow(bus: Bus) -> Follows | None:
+        from swisd.bus.mqtt import MqttBus
+        from swisd.client.follow import Follower
+
+        if not isinstance(bus, MqttBus) or not bus.moves:
+            return None
+        running = home.running()
+        here = [(running.host, running.port)] if running is not None else []
+        return Follower(bus, list(dict.fromkeys((*home.hosts(), *here))))
+
+    return follow
 
 
 @asynccontextmanager

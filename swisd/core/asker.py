@@ -89,6 +89,7 @@ class Asker:
         self._said = ""
         self._began = 0.0
         self._connected = True
+        self._elsewhere = False  # a bus was reached anew: its host may be another, with plans of its own
         self._digest: Digest | None = None
         self.ended = False
 
@@ -115,6 +116,7 @@ class Asker:
                 self._on_timer(now, out)
             case BusChanged():
                 self._connected = event.connected
+                self._elsewhere = self._elsewhere or event.connected
                 if not event.connected:
                     self._tell(LOST, out)
             case Stopping():
@@ -125,15 +127,18 @@ class Asker:
         return out
 
     def _on_plan(self, plan: Plan, now: float, out: list[AskerEffect]) -> None:
-        known = self._plan
+        known, asked = self._plan, self._asked
+        if self._elsewhere:
+            self._elsewhere = False
+            if known is not None and (plan.epoch, plan.host) != (known.epoch, known.host):
+                known, self._asked = None, None
         if known is not None and plan.epoch < known.epoch:
             return
         if known is not None and plan.epoch == known.epoch and known.active and not plan.active:
             return  # came late
         self._plan = plan
         self._moved = now
-        lost = self._asked is not None and plan.epoch > self._asked.epoch
-        if lost:
+        if asked is not None and plan.epoch > asked.epoch:
             self._asked = None
         if self._asked is None:
             self._submit(now, out)

@@ -161,6 +161,31 @@ class Lead:
     leading: bool
 
 
+@dataclass(frozen=True, slots=True)
+class StartBroker:
+    """Run the swarm's broker on this device. Comes back: BrokerStarted or BrokerFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopBroker:
+    """Stop this device's broker; its clients go elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveBus:
+    """Connect to the broker on that device instead (perhaps this one): at one of these addresses."""
+
+    device: str
+    addresses: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeekHosts:
+    """Ask at these addresses, and where hosts were before, who is host. Comes back: HostSeen, any number."""
+
+    addresses: tuple[tuple[str, int], ...]
+
+
 Effect = (
     Publish
     | SendFrame
@@ -176,4 +201,8 @@ Effect = (
     | MeasureLinks
     | Notice
     | Lead
+    | StartBroker
+    | StopBroker
+    | MoveBus
+    | SeekHosts
 )

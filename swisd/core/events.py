@@ -178,6 +178,30 @@ class OfferChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerStarted:
+    """This device's broker takes clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFailed:
+    """This device cannot run a broker now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """Another device says of itself that it is host; `followed` by devices besides itself."""
+
+    device: str
+    epoch: int
+    rank: int
+    followed: bool
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Messages or frames that were refused at the door, by reason."""
 
@@ -208,5 +232,8 @@ Event = (
     | MeasureFailed
     | LinksMeasured
     | OfferChanged
+    | BrokerStarted
+    | BrokerFailed
+    | HostSeen
     | Dropped
 )

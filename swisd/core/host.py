@@ -40,11 +40,29 @@ class Host:
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
         self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
+        self._expected: dict[str, MemberView] = {}  # devices that the lost host knew, until they are here
+        self._began = 0.0
+        self._hold_until = 0.0  # no plan before: another host may be about
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch this host has made or heard of."""
+        return self._epoch
+
+    @property
+    def followed(self) -> bool:
+        """Whether another device is here, alive."""
+        me = self._local.device
+        return any(entry.liveness == "alive" and entry.device != me for entry in self.members.present())
 
     def begin(self, now: float, out: Effects) -> None:
         """Become host: continue above every epoch that was ever heard."""
         self.members = Membership()
         self.plan, self._renew = None, ""
+        self._began, self._expected = now, {}
+        before = self._local.digest
+        if before is not None and before.host != self._local.device:
+            self._follow(before)
         if self._local.plan is not None:
             self._epoch = max(self._epoch, self._local.plan.epoch)
         self._dirty_since = now
@@ -52,6 +70,59 @@ class Host:
         self._provide_at = now + deadlines.PROVIDE
         out.append(Notice("info", "this device is the host: it plans for the swarm"))
         self._say(now, out)
+
+    def _follow(self, before: Digest) -> None:
+        """Take up what the lost host had: its epoch, its model, its devices."""
+        self._epoch = max(self._epoch, before.epoch) + 1
+        self.model_id = before.model_id or self.model_id
+        gone = before.host
+        self._expected = {
+            item.device: item for item in before.members if item.liveness == "alive" and item.device != gone
+        }
+
+    def stood_still(self, seconds: float, now: float) -> None:
+        """This process was stopped for a while: nobody else is late, but another may have taken over."""
+        for entry in self.members.entries.values():
+            entry.seen += seconds
+        self._hold_until = now + deadlines.SEEK_WAIT
+
+    def forget(self) -> None:
+        """Nobody ever saw this host's plans: their epochs need not be outranked."""
+        self.plan, self._epoch = None, 0
+
+    def outrank(self, epoch: int, now: float) -> None:
+        """Another host gives way to this one: its plan, too, is overtaken."""
+        if self.plan is not None and epoch >= self.plan.epoch:
+            self._renew = "another host made a plan"
+            self._touch(now)
+        self._fence(epoch, now)
+
+    def give_way(
+        self, to: str, where: tuple[tuple[str, int], ...], rank: int, epoch: int, out: Effects
+    ) -> None:
+        """The last word of a host: its clients find the bus on that device from now on.
+
+        Two plans of one epoch must not meet: this host's ends with an empty one, which the other outranks.
+        """
+        if self.plan is not None and self.plan.epoch >= epoch and self.followed:
+            self._epoch += 1
+            out.append(
+                Publish(replace(
+                    self.plan, epoch=self._epoch, pipelines=(), prediction=NOTHING, verdicts=(), active=False,
+                    problem="",
+                ))
+            )  # fmt: skip
+        digest = self._digest()
+        if where and not any(member.device == to and member.port for member in digest.members):
+            there = MemberView(
+                to, to, "alive", "idle", tuple(address for address, _ in where), where[0][1], rank, True, 0
+            )
+            members = (*(member for member in digest.members if member.device != to), there)
+            digest = replace(digest, members=members)
+        members = tuple(
+            replace(item, liveness="alive") if item.device == to else item for item in digest.members
+        )
+        out.append(Publish(replace(digest, members=members, successor=to)))
 
     def on_beat(self, beat: Beat, now: float) -> None:
         known = self.members.entries.get(beat.device)
@@ -181,7 +252,7 @@ class Host:
         model = self._model(now, out)
         if model is None:
             self._withdraw(out)
-        if model is None or self._dirty_since is None or now - self._dirty_since < deadlines.SETTLE:
+        if model is None or self._dirty_since is None or self._too_early(now):
             return
         sha, manifest = model
         devices = [item for item in self.members.usable() if item.device not in self._bans]
@@ -216,6 +287,21 @@ class Host:
                 self._update_verdicts(current, found, out)
                 return
         self._publish_plan(sha, found, reason, now, out)
+
+    def _too_early(self, now: float) -> bool:
+        """Whether more devices are about to come: those that the lost host knew, or any after a change."""
+        if now < self._hold_until or self._dirty_since is None:
+            return True
+        if self._expected:
+            here = {capability.device for capability in self.members.usable()}
+            if self._expected.keys() <= here:
+                self._expected = {}
+                return False
+            apart = not self._expected.keys() & here - {self._local.device}
+            if now - self._began < (deadlines.APART if apart else deadlines.GATHER):
+                return True
+            self._expected = {}
+        return now - self._dirty_since < deadlines.SETTLE
 
     def _publish_plan(self, sha: str, found: Placement, reason: str, now: float, out: Effects) -> None:
         config = self._local.config
@@ -353,26 +439,30 @@ class Host:
 
     def _say(self, now: float, out: Effects) -> None:
         self._said_at, self._news = now, False
+        out.append(Publish(self._digest()))
+
+    def _digest(self) -> Digest:
         self._seq += 1
         entries = sorted(self.members.entries.values(), key=lambda entry: entry.device)
         sha = self.plan.model if self.plan else self._known_model()
         beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
         driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
-        out.append(
-            Publish(
-                Digest(
-                    host=self._local.device,
-                    epoch=self._epoch,
-                    seq=self._seq,
-                    members=tuple(_view(entry, sha) for entry in entries),
-                    sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
-                    token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
-                    note=self._provide_note[:500],
-                    model=sha,
-                    model_id=self.model_id,
-                    model_bytes=self._model_bytes,
-                )
-            )
+        members = [_view(entry, sha) for entry in entries]
+        ready = {entry.device for entry in entries if entry.beat is not None and entry.capability is not None}
+        # Others find their neighbours, and their next host, in the digest: whoever is about to come is in it.
+        awaited = [view for device, view in self._expected.items() if device not in ready]
+        members = [view for view in members if view.device in ready or view.device not in self._expected]
+        return Digest(
+            host=self._local.device,
+            epoch=self._epoch,
+            seq=self._seq,
+            members=(*members, *awaited),
+            sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
+            token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
+            note=self._provide_note[:500],
+            model=sha,
+            model_id=self.model_id,
+            model_bytes=self._model_bytes,
         )
 
     def _known_model(self) -> str:

@@ -14,6 +14,7 @@ class Leadership:
         self._host_rank = 0
         self._heard = 0.0
         self._place = 0  # how many capable devices come before this one
+        self.own_bus = config.claims == "at once"  # whether this device runs the broker
 
     @property
     def leading(self) -> bool:
@@ -22,7 +23,7 @@ class Leadership:
     def begin(self, now: float) -> bool:
         """The bus was reached. Returns True if this device leads from now on."""
         self._heard = now
-        if self._config.claims == "at once":
+        if self.own_bus:
             self.host, self._host_rank = self._config.device, self._config.rank
         return self.leading
 
@@ -47,10 +48,18 @@ class Leadership:
 
         Returns True if this device led and no longer does.
         """
-        if not self.leading or self._config.claims != "when silent":
+        if self._config.claims != "when silent":
+            if not self.leading:
+                self.host = None  # whoever speaks on the next bus is its host
+            return False
+        if not self.leading:
             return False
         self.host = None
         return True
+
+    def leave_bus(self) -> None:
+        """The bus is another device's from now on, and its host leads."""
+        self.own_bus, self.host = False, None
 
     def on_silence(self, now: float) -> bool:
         """Called now and then. Returns True if this device should lead because nobody does."""

@@ -4,17 +4,33 @@ It joins the parts: a device is always a member, a worker when the plan gives it
 holds both ends of the model, and the host when it leads.
 """
 
+from dataclasses import replace
+
 from swisd.core import deadlines
+from swisd.core.change import HostChange
 from swisd.core.config import DeviceConfig
 from swisd.core.driver import Driver
-from swisd.core.effects import Activation, DropSession, Effect, Lead, Notice, RunStep, SetTimer, Work
+from swisd.core.effects import (
+    Activation,
+    DropSession,
+    Effect,
+    Lead,
+    Notice,
+    Publish,
+    RunStep,
+    SetTimer,
+    Work,
+)
 from swisd.core.events import (
+    BrokerFailed,
+    BrokerStarted,
     BusChanged,
     Dropped,
     Event,
     FrameArrived,
     FrameLost,
     HoldingsChanged,
+    HostSeen,
     LinkLost,
     LinksMeasured,
     LoadFailed,
@@ -56,6 +72,7 @@ class NodeMachine:
         self.host = Host(self.local)
         self.worker = Worker(self.local)
         self.driver = Driver(self.local)
+        self.change = HostChange(self.local, self.leadership, self.host)
         self._running: dict[Work, Activation] = {}
         self._refined_at = 0.0
 
@@ -85,6 +102,7 @@ class NodeMachine:
             case Started():
                 pass
             case Stopping():
+                self.change.on_stopping(out)
                 self.local.stopping = True
                 self.member.farewell(out)
             case _:
@@ -130,13 +148,18 @@ class NodeMachine:
         if led and not self.leadership.leading:
             out.append(Lead(False))
             out.append(Notice("warning", "another host came before this one: stepping down"))
-        self.local.digest = digest
+        before, self.local.digest = self.local.digest, digest
+        self.change.on_digest(digest, now, out)
         self.member.on_digest(digest, now, out)
+        if before is not None and before.host != digest.host and not self.leadership.leading:
+            self.member.beat(now, out)  # the new host waits for it
 
     def _on_plan(self, plan: Plan, now: float, out: Effects) -> None:
         known = self.local.plan
         if known is not None and (plan.epoch, plan.host) < (known.epoch, known.host):
             self.local.drop("plan of an old epoch")
+            if self.leadership.leading and self.host.plan is not None and plan.host != self.local.device:
+                out.append(Publish(self.host.plan))  # the bus has kept the other one
             return
         newer = known is None or _work(plan) != _work(known)
         if known is not None and not newer and known.active and not plan.active:
@@ -181,12 +204,17 @@ class NodeMachine:
             self.member.sessions = self.driver.views()
             self.member.stage_ms, self.member.token_ms = self.worker.stage_ms, self.driver.token_ms
             self.member.beat(now, out)
+            self.change.on_tick(now, out)
             if self.local.connected and self.leadership.on_silence(now):
                 self._lead(now, out)
         elif name == "host":
             if self.leadership.leading and not self.local.stopping:
+                self.change.on_host_tick(now, out)
                 self.host.tick(now, out)
                 out.append(SetTimer("host", now + deadlines.HOST_TICK))
+        elif name == "heir":
+            if not self.local.stopping:
+                self.change.on_timer(now, out)
         elif name == "links":
             self.member.on_links_timer(now, out)
         elif name == "member-retry":
@@ -201,16 +229,21 @@ class NodeMachine:
                 out.append(Notice("warning", f"the bus is lost ({event.reason}); trying again"))
             if self.leadership.resign():
                 out.append(Lead(False))
+            self.change.on_bus_lost(now, out)
             return
         if not was:
             out.append(Notice("info", "connected to the swarm's bus"))
+        self.change.on_bus_reached(now)
         self.member.connected(now, out)
         if not self.leadership.leading and self.leadership.begin(now):
             self._lead(now, out)
 
     def _lead(self, now: float, out: Effects) -> None:
         out.append(Lead(True))
+        self.change.on_lead(now)
         self.host.begin(now, out)
+        if self.local.digest is not None:
+            self.member.beat(now, out)  # the one before came when this device did not listen yet
         out.append(SetTimer("host", now + deadlines.HOST_TICK))
 
     def _on_own(self, event: Event, now: float, out: Effects) -> None:
@@ -249,10 +282,31 @@ class NodeMachine:
                 self.member.on_links(event, now, out)
             case OfferChanged():
                 self.member.on_offer(event, out)
+            case BrokerStarted():
+                self.change.on_broker_started(out)
+            case BrokerFailed():
+                self.change.on_broker_failed(event.reason, now, out)
+            case HostSeen():
+                alone = not self.host.followed
+                if self.change.on_host_seen(event, now, out) and alone:
+                    self._forget_own_plan(now, out)
             case Dropped():
                 self.local.drop(event.reason, event.count)
             case _:
                 pass
+
+    def _forget_own_plan(self, now: float, out: Effects) -> None:
+        """What this device planned while it was cut off concerns nobody else, and must not outrank others."""
+        plan = self.local.plan
+        if plan is None or plan.host != self.local.device:
+            return
+        nothing = replace(plan, pipelines=(), active=False)
+        self.local.plan = nothing
+        self._running.clear()
+        self.driver.on_plan(nothing, now, out)
+        self.worker.on_plan(nothing, out)
+        self.local.plan = None
+        self.host.forget()
 
     def _refine(self, now: float, out: Effects) -> None:
         """Correct the own profile when real steps take clearly more or less than it says."""

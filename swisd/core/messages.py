@@ -103,6 +103,7 @@ class Digest:
     model: Annotated[str, Text(64)] = ""  # manifest sha256 of the model that the swarm is to run
     model_id: Annotated[str, Text(200)] = ""
     model_bytes: Bytes = 0
+    successor: DeviceId | None = None  # the host gives way: this device runs the bus from now on
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -128,6 +129,12 @@ class Home:
     def remember_host(self, host: str, port: int) -> None:
         others = [item for item in self.hosts() if item != (host, port)]
         self.write("peers.json", Peers(((host, port), *others[:7])))
+
+    def remember_hosts(self, hosts: Sequence[tuple[str, int]]) -> None:
+        """Where the host is, and who could be host after it."""
+        known = tuple(dict.fromkeys((*hosts, *self.hosts())))[:8]
+        if known != self.hosts():
+            self.write("peers.json", Peers(known))
 
     def running(self) -> Running | None:
         """The `swisd up` that runs in this home now, or None."""

@@ -12,11 +12,15 @@ from swisd.core.effects import (
     DropSession,
     Effect,
     Lead,
+    MoveBus,
     Notice,
     Publish,
     RunStep,
+    SeekHosts,
     SendFrame,
     SetTimer,
+    StartBroker,
+    StopBroker,
 )
 from swisd.core.events import (
     BusChanged,
@@ -73,6 +77,8 @@ class Node:
         self.machine = NodeMachine(config)
         self.supply = Supply(home.blobs, home.models, key, config.device)
         self.courier = Courier(key, config.device, self._on_message, self._on_drop, self.feed_shard)
+        self.on_hosting: Callable[[Effect], None] = lambda effect: None  # broker and bus, if they can move
+        self.on_digest: Callable[[Digest], None] = lambda digest: None
         self.shard_sink: Callable[[str, memoryview], None] | None = None
         self._observer, self._asked_memory = observe, asked_memory
         self._loop = asyncio.get_running_loop()
@@ -176,6 +182,7 @@ class Node:
     def _on_message(self, sender: str, message: Message) -> None:
         if isinstance(message, Digest):
             self.supply.on_digest(message)
+            self.on_digest(message)
         self.post(Received(sender, message))
         if isinstance(message, Digest | Plan):
             self._observe(message)
@@ -217,6 +224,9 @@ class Node:
             case Lead():
                 for kind in LED:
                     (self.courier.subscribe if effect.leading else self.courier.unsubscribe)(kind)
+            case StartBroker() | StopBroker() | MoveBus() | SeekHosts():
+                self._publish_all()  # a last word goes to the bus that is left
+                self.on_hosting(effect)
             case _:
                 self._errands.do(effect)
 

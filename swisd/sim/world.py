@@ -16,19 +16,25 @@ from swisd.core.effects import (
     LoadShards,
     MeasureCompute,
     MeasureLinks,
+    MoveBus,
     Notice,
     ProvideModel,
     Publish,
     RunStep,
+    SeekHosts,
     SendFrame,
     SetTimer,
+    StartBroker,
+    StopBroker,
     UnloadShards,
 )
 from swisd.core.events import (
+    BrokerStarted,
     BusChanged,
     FrameArrived,
     FrameLost,
     HoldingsChanged,
+    HostSeen,
     LinksMeasured,
     LoadFailed,
     LoadProgress,
@@ -43,14 +49,19 @@ from swisd.core.events import (
     Timer,
 )
 from swisd.core.machine import NodeMachine
+from swisd.core.messages import Message
 from swisd.core.model import Manifest
+from swisd.core.search import BusSearch
 from swisd.core.types import Holding, PeerLink, Profile, SamplingParams, Stage
+from swisd.sim.bus import EXTERNAL, Broker, Buses, Client
 from swisd.sim.toy import MODEL, MODEL_ID, ToyShard, toy_manifest
 from swisd.wire.messages import decode_message, encode_message, topic_of
 from swisd.wire.topics import Kind, Topic
 
 LANE_S = 0.001
 BUS_S = 0.002
+START_S = 0.3  # a broker
+STOP_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class Device:
     leading: bool = False
     frozen: list[object] | None = None  # events that wait, while its process is stopped
     online: bool = True
+    side: int = 0  # of a partition
     timers: dict[str, int] = field(default_factory=dict)
 
 
@@ -83,6 +95,7 @@ class Stream:
     """What an asker saw."""
 
     asker: Asker
+    search: BusSearch = field(default_factory=BusSearch)
     listening: set[str] = field(default_factory=set)
     tokens: list[int] = field(default_factory=list)
     scores: int = 0
@@ -110,7 +123,7 @@ class World:
         self._jitter = jitter
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
-        self._retained: dict[Topic, tuple[str, bytes]] = {}
+        self.buses = Buses(self)
         self._last_delivery: dict[tuple[str, str], float] = {}
 
     # --- building ----------------------------------------------------------------------------------
@@ -126,13 +139,14 @@ class World:
     ) -> str:
         """Start a device; the first one runs the broker and is host unless `claims` says otherwise.
 
-        Returns its id.
+        A device that finds no host is the host. Returns its id.
         """
         number = len(self.devices) + 1
         ident = f"{number:016x}"
         config = DeviceConfig(
             device=ident, boot=number, name=name, port=7000 + number, addresses=("10.0.0." + str(number),),
-            memory_bytes=memory_bytes, rank=number, claims=claims or ("at once" if number == 1 else "never"),
+            memory_bytes=memory_bytes, rank=number,
+            claims=claims or ("never" if self.buses.found("") else "at once"),
             broker=True, forge=True, model_id=MODEL_ID,
         )  # fmt: skip
         device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
@@ -142,8 +156,27 @@ class World:
             self._feed(
                 ident, HoldingsChanged((Holding(MODEL, MODEL_ID, 1000, ((0, self.manifest.n_units),)),))
             )
-        self._later(0.05, lambda: self._connect(ident))
+        self._join(ident, config.claims)
         return ident
+
+    def _join(self, ident: str, claims: Claims) -> None:
+        device = self.devices[ident]
+        if claims == "at once":
+            self.buses.open(ident)
+        wants = {"at once": ident, "when silent": EXTERNAL, "never": None}[claims]
+
+        def gained(broker: Broker) -> None:
+            self._feed(ident, BusChanged(True), device)
+            for sender, message in _kept(broker):
+                self._feed(ident, Received(sender, message), device)
+
+        def lost(why: str) -> None:
+            self._feed(ident, BusChanged(False, why), device)
+
+        def lives() -> bool:
+            return device.alive and self.devices[ident] is device
+
+        self.buses.join(ident, Client(wants, lives, gained, lost), 0.05)
 
     def ask(self, prompt: tuple[int, ...], count: int, *, seed: int = 1, score_top: int = 0) -> str:
         """Submit a session; returns its key in `streams`."""
@@ -153,32 +186,53 @@ class World:
         stream = Stream(Asker(request))
         self.streams[key] = stream
         self._to_asker(key, Started())
-        for topic, (sender, body) in sorted(self._retained.items(), key=lambda item: item[0].kind.value):
-            if topic.kind in (Kind.PLAN, Kind.SWARM):
-                self._to_asker(key, Received(sender, decode_message(topic.kind, body)))
+        self._to_search(key, Started())
+
+        def gained(broker: Broker) -> None:
+            self._from_bus(key, BusChanged(True))
+            for sender, message in _kept(broker):
+                self._from_bus(key, Received(sender, message))
+
+        def lost(why: str) -> None:
+            self._from_bus(key, BusChanged(False, why))
+
+        external = any(item.machine.local.config.claims == "when silent" for item in self.devices.values())
+        client = Client(EXTERNAL if external else None, lambda: stream.ended is None, gained, lost)
+        self.buses.join_now(key, client)
         return key
 
     def leave(self, ident: str) -> None:
         """A proper farewell."""
         self._feed(ident, Stopping())
         self.devices[ident].alive = False
+        self._later(STOP_S, lambda: self._end(ident))
+
+    def _end(self, ident: str) -> None:
+        if not self.devices[ident].alive:
+            self.buses.close(ident)
 
     def kill(self, ident: str) -> None:
         """Power off, in mid-sentence."""
         self.devices[ident].alive = False
         self._say(f"{self._name(ident)} killed")
+        self.buses.close(ident)
 
     def restart(self, ident: str) -> None:
         """The process begins anew, under the same id and with nothing in memory."""
         old = self.devices[ident]
         old.timers.clear()
         old.stages.clear()
+        self.buses.close(ident)
         config = replace(old.machine.local.config, boot=old.machine.local.config.boot + 1000)
+        if config.claims != "when silent":
+            # A device looks for its swarm first, where hosts were before; if nobody answers it is the host.
+            config = replace(config, claims="never" if self.buses.found("") else "at once")
+        old.alive = False
         self.devices[ident] = Device(NodeMachine(config), old.speed, ToyShard(self.manifest))
         self._say(f"{config.name} restarts")
         self._feed(ident, Started())
         self._feed(ident, HoldingsChanged(old.machine.local.capability.holds))
-        self._later(0.05, lambda: self._connect(ident))
+        self._join(ident, config.claims)
 
     def freeze(self, ident: str) -> None:
         """Stop the process; what happens to it waits."""
@@ -192,17 +246,34 @@ class World:
         self._say(f"{self._name(ident)} thawed")
         for event in events:
             self._feed(ident, event)
+        if broker := self.buses.brokers.get(ident):
+            waiting, broker.waiting = broker.waiting, []
+            for pass_on in waiting:
+                pass_on()
 
     def cut_off(self, ident: str) -> None:
         """The device loses the bus and its lanes."""
         self.devices[ident].online = False
         self._say(f"{self._name(ident)} cut off")
-        self._feed(ident, BusChanged(False, "no route"))
+        self.buses.check()
 
     def reconnect(self, ident: str) -> None:
         """The device reaches the bus and its peers again."""
         self.devices[ident].online = True
-        self._connect(ident)
+        self._say(f"{self._name(ident)} back")
+
+    def partition(self, *idents: str) -> None:
+        """These devices and the others no longer reach each other. Nobody named: all do again."""
+        for ident, device in self.devices.items():
+            device.side = int(ident in idents)
+        names = ", ".join(self._name(ident) for ident in idents)
+        self._say(f"{names} apart from the others" if idents else "all together again")
+        self.buses.check()
+
+    def meets(self, one: str, other: str) -> bool:
+        """Whether the network carries anything between two devices."""
+        ends = (self.devices[one], self.devices[other])
+        return all(end.alive and end.online for end in ends) and ends[0].side == ends[1].side
 
     # --- time --------------------------------------------------------------------------------------
 
@@ -238,14 +309,6 @@ class World:
 
     # --- devices -----------------------------------------------------------------------------------
 
-    def _connect(self, ident: str) -> None:
-        if not self.devices[ident].online:
-            return
-        self._feed(ident, BusChanged(True))
-        for topic, (sender, body) in sorted(self._retained.items(), key=lambda item: item[0].kind.value):
-            if topic.kind in (Kind.PLAN, Kind.SWARM):
-                self._feed(ident, Received(sender, decode_message(topic.kind, body)))
-
     def _feed(self, ident: str, event: object, only: Device | None = None) -> None:
         """Hand an event to a device; `only` to the process that asked for it."""
         device = self.devices[ident]
@@ -259,7 +322,7 @@ class World:
                 self.on_effect(ident, effect)
             self._do(ident, device, effect)
 
-    def _do(self, ident: str, device: Device, effect: object) -> None:
+    def _do(self, ident: str, device: Device, effect: object) -> None:  # noqa: PLR0915
         match effect:
             case Publish():
                 self._publish(ident, effect)
@@ -301,11 +364,34 @@ class World:
                 self._say(f"{self._name(ident)}: {effect.text}")
             case Lead():
                 device.leading = effect.leading
-                if effect.leading:
-                    for topic, (sender, body) in list(self._retained.items()):
+                bus = self.buses.of(ident)
+                if effect.leading and bus is not None:
+                    for topic, (sender, body) in list(self.buses.brokers[bus].retained.items()):
                         if topic.kind is Kind.CAP:
                             message = decode_message(topic.kind, body)
                             self._later(0, partial(self._feed, ident, Received(sender, message)))
+            case StartBroker():
+                self._later(self._delay(START_S), partial(self._start_broker, ident, device))
+            case StopBroker():
+                self._later(STOP_S, partial(self._stop_broker, ident, device))
+            case MoveBus():
+                self.buses.move(ident, effect.device)
+            case SeekHosts():
+                for peer, other in self.devices.items():
+                    if peer != ident and self.meets(ident, peer) and other.frozen is None and other.leading:
+                        rank = other.machine.local.config.rank
+                        host = other.machine.host
+                        seen = HostSeen(peer, host.epoch, rank, host.followed, peer, 0)
+                        self._later(self._delay(2 * LANE_S), partial(self._feed, ident, seen, device))
+
+    def _start_broker(self, ident: str, device: Device) -> None:
+        if device.alive and self.devices[ident] is device:
+            self.buses.open(ident)
+            self._feed(ident, BrokerStarted(), device)
+
+    def _stop_broker(self, ident: str, device: Device) -> None:
+        if self.devices[ident] is device and not device.machine.leadership.own_bus:
+            self.buses.close(ident)
 
     def _run_step(self, ident: str, device: Device, effect: RunStep) -> None:
         stage = device.stages.get(effect.work.stage)
@@ -352,32 +438,51 @@ class World:
 
     # --- the bus -----------------------------------------------------------------------------------
 
-    def _publish(self, sender: str, effect: Publish) -> None:
-        if sender in self.devices and not self.devices[sender].online:
+    def _publish(self, sender: str, effect: Publish, client: str = "") -> None:
+        bus = self.buses.of(client or sender)
+        if bus is None:
             return
+        broker = self.buses.brokers[bus]
+        if self.buses._frozen(bus):
+            broker.waiting.append(lambda: self._pass_on(broker, bus, sender, effect))
+        else:
+            self._pass_on(broker, bus, sender, effect)
+
+    def _pass_on(self, broker: Broker, bus: str, sender: str, effect: Publish) -> None:
         topic, body = topic_of(effect.message, effect.to), encode_message(effect.message)
         if topic.kind.delivery.retain:
-            self._retained[topic] = (sender, body)
+            broker.retained[topic] = (sender, body)
         message = decode_message(topic.kind, body)
         for ident, device in self.devices.items():
-            if self._subscribed(ident, device, topic) and self._carries(sender, ident, message):
-                self._in_order(sender, ident, BUS_S, partial(self._feed, ident, Received(sender, message)))
+            here = self.buses.of(ident) == bus and self._subscribed(ident, device, topic)
+            if here and self._carries(sender, ident, message):
+                hand = self._connected(ident, partial(self._feed, ident, Received(sender, message)))
+                self._in_order(sender, ident, BUS_S, hand)
         for key, stream in self.streams.items():
             told = topic.kind in (Kind.PLAN, Kind.SWARM) and stream.ended is None
             listens = told or topic.ident in stream.listening
-            if listens and self._carries(sender, key, message):
-                self._in_order(sender, key, BUS_S, partial(self._to_asker, key, Received(sender, message)))
+            if self.buses.of(key) == bus and listens and self._carries(sender, key, message):
+                hand = self._connected(key, partial(self._from_bus, key, Received(sender, message)))
+                self._in_order(sender, key, BUS_S, hand)
+
+    def _connected(self, name: str, action: Callable[[], None]) -> Callable[[], None]:
+        """The action, if the client still has the connection of now by then."""
+        client = self.buses.clients[name]
+        number = client.number
+
+        def act() -> None:
+            if client.number == number:
+                action()
+
+        return act
 
     def _carries(self, sender: str, to: str, message: object) -> bool:
         return self.loses is None or not self.loses(sender, to, message)
 
     def _reaches(self, ident: str, peer: str) -> bool:
-        devices = (self.devices[ident], self.devices[peer])
-        return all(device.alive and device.online for device in devices)
+        return self.meets(ident, peer)
 
     def _subscribed(self, ident: str, device: Device, topic: Topic) -> bool:
-        if not device.online:
-            return False
         match topic.kind:
             case Kind.PLAN | Kind.SWARM:
                 return True
@@ -396,12 +501,27 @@ class World:
 
     # --- askers ------------------------------------------------------------------------------------
 
+    def _from_bus(self, key: str, event: object) -> None:
+        self._to_asker(key, event)
+        self._to_search(key, event)
+
+    def _to_search(self, key: str, event: object) -> None:
+        stream = self.streams[key]
+        if stream.ended is not None or self.buses.of(key) == EXTERNAL:
+            return
+        for effect in stream.search.handle(event, self.now):
+            match effect:
+                case SetTimer():
+                    self._set_timer(stream.timers, effect, lambda item: self._to_search(key, item))
+                case MoveBus():
+                    self.buses.move(key, effect.device)
+
     def _to_asker(self, key: str, event: object) -> None:
         stream = self.streams[key]
         for effect in stream.asker.handle(event, self.now):
             match effect:
                 case Publish():
-                    self._publish(f"f{key[1:]}", effect)
+                    self._publish(f"f{key[1:]}", effect, client=key)
                 case SetTimer():
                     self._set_timer(stream.timers, effect, lambda item: self._to_asker(key, item))
                 case CancelTimer():
@@ -436,3 +556,13 @@ class World:
 
     def _name(self, ident: str) -> str:
         return self.devices[ident].machine.local.config.name
+
+
+def _kept(broker: Broker) -> list[tuple[str, Message]]:
+    """What a newcomer hears at once."""
+    kept = sorted(broker.retained.items(), key=lambda item: item[0].kind.value)
+    return [
+        (sender, decode_message(topic.kind, body))
+        for topic, (sender, body) in kept
+        if topic.kind in (Kind.PLAN, Kind.SWARM)
+    ]

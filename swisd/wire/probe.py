@@ -1,7 +1,7 @@
 """The two datagrams with which a device finds its swarm's host, where multicast does not work.
 
     probe    magic "SWP1", nonce 16, HMAC("probe", nonce), zeros up to 128 bytes
-    reply    magic "SWR1", host device 8, port 2, length of address 1, address,
+    reply    magic "SWR2", host device 8, port 2, epoch 8, rank 8, followed 1, length of address 1, address,
              HMAC("reply", nonce, all before)
 
 Only a probe made with the swarm's key is answered, and no reply is longer than a probe, so nobody can turn
@@ -11,26 +11,34 @@ chip start in 1970; a recorded probe is useless for its nonce is answered once, 
 
 import hmac
 import ipaddress
+import struct
 from dataclasses import dataclass
 from hashlib import sha256
 
 from swisd.core.checked import Malformed
 from swisd.wire.handshake import Refused
 
-PROBE_MAGIC, REPLY_MAGIC = b"SWP1", b"SWR1"
+PROBE_MAGIC, REPLY_MAGIC = b"SWP1", b"SWR2"
 NONCE_BYTES, TAG_BYTES = 16, 32
 PROBE_BYTES = 128
-_FIXED = len(REPLY_MAGIC) + 8 + 2 + 1
+_HEAD = struct.Struct("!4s8sHQQ?B")
+_FIXED = _HEAD.size
 MAX_ADDRESS_BYTES = PROBE_BYTES - _FIXED - TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class HostAddress:
-    """Where the swarm's bus is: the host's device id, its address (empty: the sender's own) and TCP port."""
+    """Where the swarm's bus is: the host's device id, its address (empty: the sender's own) and TCP port.
+
+    A host says of itself which epoch it is at, its rank, and whether other devices are with it.
+    """
 
     device: str
     address: str
     port: int
+    epoch: int = 0
+    rank: int = 0
+    followed: bool = False
 
 
 def encode_probe(key: bytes, nonce: bytes) -> bytes:
@@ -55,8 +63,9 @@ def encode_reply(key: bytes, nonce: bytes, host: HostAddress) -> bytes:
     address = host.address.encode("ascii")
     who = bytes.fromhex(host.device)
     if len(who) != 8 or len(address) > MAX_ADDRESS_BYTES:
-        raise ValueError("the device must be 16 hex digits and the address at most 81 characters")
-    body = REPLY_MAGIC + who + host.port.to_bytes(2, "big") + bytes((len(address),)) + address
+        raise ValueError("the device must be 16 hex digits and the address at most 64 characters")
+    head = _HEAD.pack(REPLY_MAGIC, who, host.port, host.epoch, host.rank, host.followed, len(address))
+    body = head + address
     return body + _tag(key, b"reply", nonce + body)
 
 
@@ -67,15 +76,15 @@ def read_reply(key: bytes, nonces: list[bytes], data: bytes) -> HostAddress:
     body, tag = data[:-TAG_BYTES], data[-TAG_BYTES:]
     if not any(hmac.compare_digest(tag, _tag(key, b"reply", nonce + body)) for nonce in nonces):
         raise Refused("answer without this swarm's key, or to no probe of ours")
-    port = int.from_bytes(body[12:14], "big")
-    if body[14] != len(body) - _FIXED or port == 0:
+    _, who, port, epoch, rank, followed, length = _HEAD.unpack_from(body)
+    if length != len(body) - _FIXED or port == 0:
         raise Malformed("answer to a probe with a wrong length or port 0")
     try:
         text = body[_FIXED:].decode("ascii")
         address = str(ipaddress.ip_address(text)) if text else ""
     except ValueError:
         raise Malformed("answer to a probe without an address") from None
-    return HostAddress(body[4:12].hex(), address, port)
+    return HostAddress(who.hex(), address, port, epoch, rank, followed)
 
 
 def _tag(key: bytes, label: bytes, rest: bytes) -> bytes:

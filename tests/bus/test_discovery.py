@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from swisd.bus import announce
 from swisd.bus.announce import Announced, Announcer, read_announcement
 from swisd.bus.discovery import Attempts, Found, find
-from swisd.bus.probing import Responder, Targets, sweep
+from swisd.bus.probing import Responder, Targets, ask_once, sweep
 from swisd.core.checked import Malformed
 from swisd.net.interfaces import Interface
 from swisd.net.listener import Listener
@@ -237,3 +238,18 @@ def test_announcements_are_checked():
     for bad in (info(), info(id="x", d=HOST), info(**good, port=None), info(**{**good, "d": "é" * 16})):
         with pytest.raises(Malformed):
             read_announcement(bad)
+
+
+async def test_hosts_that_speak_of_themselves_are_found_and_others_words_are_followed(responder: Responder):
+    host = replace(HostAddress(HOST, "", 7000), epoch=5, rank=9, followed=True)
+    itself = await Responder.start("127.0.0.1", 0, KEY, lambda: host)
+    pointer = HostAddress(HOST, "127.0.0.1", port_of(itself))
+    worker = await Responder.start("127.0.0.1", 0, KEY, lambda: pointer)
+    try:
+        for target in (itself, worker):
+            found = await ask_once(KEY, [("127.0.0.1", port_of(target)), ("127.0.0.1", 9)], 0.3)
+            assert found == [replace(host, address="127.0.0.1")]
+        assert await ask_once(b"o" * 16, [("127.0.0.1", port_of(itself))], 0.1) == []
+        assert await ask_once(KEY, [], 9.0) == []
+    finally:
+        itself.close(), worker.close()

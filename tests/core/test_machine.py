@@ -42,11 +42,14 @@ from swisd.core.effects import (
     Work,
 )
 from swisd.core.events import (
+    BrokerFailed,
+    BrokerStarted,
     BusChanged,
     Dropped,
     FrameArrived,
     FrameLost,
     HoldingsChanged,
+    HostSeen,
     LinksMeasured,
     LoadFailed,
     LoadProgress,
@@ -594,7 +597,17 @@ class Fate:
             case 14:
                 return BusChanged(self.random.random() < 0.7)
             case 15 | 16:
-                names = ("beat", "beat", "host", "host", "links", "member-retry", f"step:{self.key()}", "?")
+                names = (
+                    "beat",
+                    "beat",
+                    "host",
+                    "host",
+                    "links",
+                    "member-retry",
+                    "heir",
+                    f"step:{self.key()}",
+                    "?",
+                )
                 return Timer(pick(names))
             case 17:
                 return pick((ManifestReady(MODEL, a_manifest(4)), ManifestFailed(MODEL, "no")))
@@ -608,6 +621,9 @@ class Fate:
                 return Received(an_id(number), beat)
             case 21:
                 return Received(an_id(number), replace(a_device(an_id(number)), boot=1000 + number))
+            case 22 if self.random.random() < 0.3:
+                seen = HostSeen(an_id(number), epoch, number, self.random.random() < 0.5, "10.0.0.1", 7000)
+                return pick((BrokerStarted(), BrokerFailed("no"), seen))
             case 22:
                 return Received(an_id(number), a_digest(number, 1, 2, 3, model=MODEL, epoch=epoch))
             case _:
@@ -694,8 +710,8 @@ def check_effects(node: Node, effects: list[Effect], timers: set[str]) -> None:
             case CancelTimer():
                 timers.discard(effect.name)
             case UnloadShards():
-                assert local.state == "idle"
+                assert local.state in ("idle", "measuring")
     driver = node.machine.driver
     running = {f"step:{view.session}" for view in driver.views() if not view.waiting}
     assert {name for name in timers if name.startswith("step:")} <= running
-    assert timers - running <= {"beat", "host", "links", "member-retry"}
+    assert timers - running <= {"beat", "host", "links", "member-retry", "heir"}

@@ -12,8 +12,8 @@ from swisd.bus.discovery import Found
 from swisd.core.errors import BadInput, NoSwarm
 from swisd.core.types import Plan
 from swisd.net.listener import Listener
-from swisd.node import device as device_module
 from swisd.node import home as home_module
+from swisd.node import hosting as hosting_module
 from swisd.node.device import Device
 from swisd.node.home import Home, Running
 from swisd.node.joining import Way
@@ -100,7 +100,7 @@ async def test_a_start_that_fails_leaves_nothing(
     async def fails(self: Any) -> None:
         raise NoSwarm("the broker does not start")
 
-    monkeypatch.setattr(device_module.EmbeddedBroker, "start", fails)
+    monkeypatch.setattr(hosting_module.EmbeddedBroker, "start", fails)
     up = Up(fake_home.home, fake_home.settings, Way(KEY))
     with pytest.raises(NoSwarm, match="does not start"):
         await up.device.start()
@@ -140,9 +140,9 @@ async def test_a_lost_host_is_looked_for_and_searches_that_fail_are_repeated(
             raise answer
         return answer
 
-    monkeypatch.setattr(device_module, "look_for_host", look)
-    monkeypatch.setattr(device_module, "LOST_S", 0.001)
-    monkeypatch.setattr(device_module.log, "warning", lambda *_: None)
+    monkeypatch.setattr(hosting_module, "look_for_host", look)
+    monkeypatch.setattr(hosting_module, "LOST_S", 0.001)
+    monkeypatch.setattr(hosting_module.log, "warning", lambda *_: None)
     await dead.device.start()
     try:
         await until(lambda: any("the host is at" in getattr(item, "text", "") for item in dead.seen))
@@ -152,3 +152,24 @@ async def test_a_lost_host_is_looked_for_and_searches_that_fail_are_repeated(
         await until(lambda: dead.device._bus is not None and dead.device._bus.connected)
     finally:
         await dead.device.stop()
+
+
+async def test_when_the_host_leaves_the_next_device_runs_the_broker(
+    host: Up, tmp_path: Any, until: Until
+) -> None:
+    settings = replace(Settings(), device=replace(Settings().device, name="bob", memory="64MiB"))
+    bob = Up(Home(tmp_path / "bob"), settings, Way(KEY, "127.0.0.1", host.device.port))
+    await bob.device.start()
+    try:
+        node = host.device.node
+        assert node is not None and bob.device.node is not None
+        await until(lambda: node.name_of(bob.home.identity().device) == "bob")
+        await until(lambda: (bob.device.node.machine.local.digest or None) is not None)  # type: ignore[union-attr]
+        await host.device.stop()
+        await until(lambda: bob.device.hosting and bob.device.node.machine.leadership.leading)  # type: ignore[union-attr]
+        running = bob.home.running()
+        assert running is not None and (running.host, running.port) == ("127.0.0.1", bob.device.port)
+        assert ("127.0.0.1", host.device.port) in bob.home.hosts()  # where to look another time
+    finally:
+        await bob.device.stop()
+    assert await free(bob.device.port)

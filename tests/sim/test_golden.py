@@ -58,6 +58,22 @@ class Stage:
         for verdict in plan.verdicts:
             self.say(f"{names[verdict.device]} {verdict.reason}")
 
+    def driver(self) -> str:
+        plan = self.invariants.plan()
+        assert plan is not None
+        return plan.pipelines[0].driver
+
+    def show_hosts(self) -> None:
+        """Who leads, and whom each device follows."""
+        names = {ident: device.machine.local.config.name for ident, device in self.world.devices.items()}
+        for ident, device in self.world.devices.items():
+            if device.alive:
+                host = device.machine.leadership.host
+                leads = device.machine.leadership.leading
+                self.say(
+                    f"{names[ident]} {'is host' if leads else 'follows ' + names.get(host or '', 'nobody')}"
+                )
+
     def end(self, within: float = 200.0) -> None:
         assert run_to_end(self.world, within)
         for number, (key, stream) in enumerate(self.world.streams.items(), 1):
@@ -164,6 +180,107 @@ def a_worker_restarts_in_mid_answer() -> Stage:
     stage.world.run(2.0)
     stage.world.restart(names[1])
     stage.end()
+    return stage
+
+
+@scenario
+def host_is_killed_in_mid_answer() -> Stage:
+    """The next in line runs the broker and plans; askers find it by the same list."""
+    stage = Stage()
+    names = [stage.add(name, 120, holds=True, layer_ms=speed) for name, speed in (
+        ("laptop", 9.0), ("pi", 9.0), ("phone", 2.0), ("tablet", 9.0))]  # fmt: skip
+    stage.active()
+    assert stage.driver() != names[0]
+    stage.ask(40)
+    stage.world.run(2.0)
+    stage.world.kill(names[0])
+    stage.end()
+    stage.show_plan()
+    stage.world.restart(names[0])
+    stage.world.run(5.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def host_that_is_also_driver_is_killed() -> Stage:
+    stage = Stage()
+    names = [stage.add(name, 120, holds=True, layer_ms=speed) for name, speed in (
+        ("laptop", 2.0), ("pi", 9.0), ("phone", 9.0), ("tablet", 9.0))]  # fmt: skip
+    stage.active()
+    assert stage.driver() == names[0]
+    stage.ask(40)
+    stage.world.run(2.0)
+    stage.world.kill(names[0])
+    stage.end()
+    stage.show_plan()
+    return stage
+
+
+@scenario
+def host_is_frozen_and_comes_back() -> Stage:
+    """For its clients a host that says nothing is lost; when it goes on it finds the other and joins it."""
+    stage = Stage()
+    names = [stage.add(name, 120, holds=True) for name in ("laptop", "pi", "phone", "tablet")]
+    stage.active()
+    stage.ask(120)
+    stage.world.run(2.0)
+    stage.world.freeze(names[0])
+    stage.world.run(8.0)
+    stage.world.thaw(names[0])
+    stage.end()
+    stage.world.run(5.0)
+    stage.show_plan()
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def host_is_apart_from_the_others_for_a_while() -> Stage:
+    """Each side of the cut has its host; when it heals, the one that nobody follows joins the other."""
+    stage = Stage()
+    names = [stage.add(name, 120, holds=True) for name in ("laptop", "pi", "phone", "tablet")]
+    stage.active()
+    stage.ask(60)
+    stage.world.run(2.0)
+    stage.world.partition(names[0])
+    stage.end()
+    stage.world.run(15.0)
+    stage.world.partition()
+    stage.world.run(10.0)
+    stage.show_plan()
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def two_hosts_with_followers_become_one() -> Stage:
+    stage = Stage()
+    names = [stage.add(name, 200, holds=True) for name in ("laptop", "pi", "phone", "tablet")]
+    stage.active()
+    stage.world.partition(names[2], names[3])
+    stage.world.run(20.0)
+    stage.show_hosts()
+    stage.world.partition()
+    stage.world.run(10.0)
+    stage.show_plan()
+    stage.show_hosts()
+    stage.ask(10)
+    stage.end()
+    return stage
+
+
+@scenario
+def the_host_leaves_and_names_the_next() -> Stage:
+    stage = Stage()
+    names = [stage.add(name, 120, holds=True) for name in ("laptop", "pi", "phone", "tablet")]
+    stage.active()
+    stage.ask(40)
+    stage.world.run(2.0)
+    stage.say("laptop leaves")
+    stage.world.leave(names[0])
+    stage.end()
+    stage.show_hosts()
     return stage
 
 

@@ -42,9 +42,8 @@ class Swarm:
         self.world.ask(prompt, self.random.randint(1, 30))
 
     def others(self) -> list[str]:
-        """Devices that may be lost without losing the swarm's broker."""
-        alive = [ident for ident in self.ids if self.world.devices[ident].alive]
-        return alive if self.claims else [ident for ident in alive if ident != self.ids[0]]
+        """Devices that may be lost: any, the host included."""
+        return [ident for ident in self.ids if self.world.devices[ident].alive]
 
     def finished(self) -> list[str]:
         """How each stream ended; those that ended well hold every token."""

@@ -20,8 +20,9 @@ KEY, OTHER = b"k" * 16, b"o" * 16
 nonces = st.binary(min_size=16, max_size=16)
 addresses = st.one_of(st.just(""), st.ip_addresses().map(str))
 hosts = st.builds(
-    HostAddress, st.binary(min_size=8, max_size=8).map(bytes.hex), addresses, st.integers(1, 65535)
-)
+    HostAddress, st.binary(min_size=8, max_size=8).map(bytes.hex), addresses, st.integers(1, 65535),
+    st.integers(0, 1 << 53), st.integers(0, 1 << 62), st.booleans(),
+)  # fmt: skip
 
 
 @given(nonces, hosts)
