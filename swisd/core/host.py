@@ -219,21 +219,29 @@ class Host:
     def _model(self, now: float, out: Effects) -> tuple[str, Manifest] | None:
         """The model to run and its manifest; asks for what is missing."""
         others = [entry.capability for entry in self.members.present() if entry.device != self._local.device]
-        holders = [
-            (holding.model, holding.model_bytes)
+        holdings = [
+            holding
             for capability in (self._local.capability, *others)  # its own is known before the bus returns it
             if capability is not None
             for holding in capability.holds
             if holding.model_id == self.model_id
         ]
+        holders = [(holding.model, holding.model_bytes) for holding in holdings]
+        lack = ""
         if holders:
             sha, self._model_bytes = max(sorted(set(holders)), key=holders.count)
-            if sha in self._local.manifests:
-                return sha, self._local.manifests[sha]
-            if self._fetching is None and now >= self._fetch_at:
-                self._fetching = sha
-                out.append(GetManifest(sha, self._model_bytes))
-            return None
+            if sha not in self._local.manifests:
+                if self._fetching is None and now >= self._fetch_at:
+                    self._fetching = sha
+                    out.append(GetManifest(sha, self._model_bytes))
+                return None
+            manifest = self._local.manifests[sha]
+            ranges = [units for holding in holdings if holding.model == sha for units in holding.ranges]
+            if all(any(start <= unit < end for start, end in ranges) for unit in range(manifest.n_units)):
+                return sha, manifest
+            if self._expected:
+                return None  # whoever is about to come may have the rest
+            lack = "all of "  # the only one that had some of it is gone
         if self._providing is None and now >= self._provide_at and self.model_id:
             if self._local.config.forge:
                 self._providing = self.model_id
@@ -241,7 +249,7 @@ class Host:
             else:
                 command = f"swisd models pull {self.model_id}"
                 self._provide_note = (
-                    f"no device holds {self.model_id}: run `{command}` on a laptop of the swarm"
+                    f"no device holds {lack}{self.model_id}: run `{command}` on a laptop of the swarm"
                 )
         return None
 
