@@ -257,10 +257,11 @@ class Host:
 
     def _consider(self, now: float, out: Effects) -> None:
         """Make a new plan if there is none, it broke, or a better one is worth it."""
+        early = self._too_early(now)
         model = self._model(now, out)
-        if model is None:
+        if model is None and not self._expected:
             self._withdraw(out)
-        if model is None or self._dirty_since is None or self._too_early(now):
+        if model is None or self._dirty_since is None or early:
             return
         sha, manifest = model
         devices = [item for item in self.members.usable() if item.device not in self._bans]
@@ -298,7 +299,7 @@ class Host:
 
     def _too_early(self, now: float) -> bool:
         """Whether more devices are about to come: those that the lost host knew, or any after a change."""
-        if now < self._hold_until or self._dirty_since is None:
+        if now < self._hold_until:
             return True
         if self._expected:
             here = {capability.device for capability in self.members.usable()}
@@ -309,7 +310,7 @@ class Host:
             if now - self._began < (deadlines.APART if apart else deadlines.GATHER):
                 return True
             self._expected = {}
-        return now - self._dirty_since < deadlines.SETTLE
+        return self._dirty_since is None or now - self._dirty_since < deadlines.SETTLE
 
     def _publish_plan(self, sha: str, found: Placement, reason: str, now: float, out: Effects) -> None:
         config = self._local.config
@@ -341,15 +342,15 @@ class Host:
 
     def _withdraw(self, out: Effects) -> None:
         """End a plan that broke while no device holds the model, so that nobody waits for it."""
-        plan = self.plan
+        plan = self.plan or self._local.plan  # perhaps the lost host's, which askers still rely on
         if plan is None or not plan.pipelines:
             return
         if reason := self._broken(plan):
             self._epoch += 1
             problem = f"{reason}, and no device holds {self.model_id}"
             self.plan = replace(
-                plan, epoch=self._epoch, pipelines=(), prediction=NOTHING, verdicts=(), active=False,
-                problem=problem[:500],
+                plan, epoch=self._epoch, host=self._local.device, pipelines=(), prediction=NOTHING,
+                verdicts=(), active=False, problem=problem[:500],
             )  # fmt: skip
             out.append(Publish(self.plan))
             out.append(Notice("warning", f"no plan: {problem}"))
