@@ -7,11 +7,12 @@ from swisd.core.costmodel import Unpriced, predict
 from swisd.core.effects import GetManifest, Notice, ProvideModel, Publish
 from swisd.core.events import ProvideFailed, ProvideProgress
 from swisd.core.local import Effects, Local
-from swisd.core.membership import Entry, Membership
+from swisd.core.membership import Membership
 from swisd.core.messages import Beat, Call, Digest, Gone, MemberView
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
 from swisd.core.replan import broken, devices_of, worthwhile
+from swisd.core.roster import member_view, name_of
 from swisd.core.types import Capability, Plan, Prediction, Verdict
 
 NOTHING = Prediction(0.0, 0.0, (), ())
@@ -144,7 +145,7 @@ class Host:
     def on_gone(self, gone: Gone, now: float, out: Effects) -> None:
         entry = self.members.entries.get(gone.device)
         if self.members.on_gone(gone):
-            out.append(Notice("info", f"{_name(entry)} left"))
+            out.append(Notice("info", f"{name_of(entry)} left"))
             self._touch(now)
 
     def on_rival(self, digest: Digest, now: float) -> None:
@@ -185,7 +186,7 @@ class Host:
         if mine := self.members.entries.get(self._local.device):
             mine.seen = now  # after a freeze its own heartbeats are late too
         for entry, before in self.members.sweep(now):
-            out.append(Notice("warning", f"{_name(entry)}: {before} -> {entry.liveness}"))
+            out.append(Notice("warning", f"{name_of(entry)}: {before} -> {entry.liveness}"))
             if entry.liveness in ("dead", "left"):
                 self._touch(now)
         for device in [device for device, ban in self._bans.items() if ban[0] <= now]:
@@ -200,7 +201,7 @@ class Host:
         """Why a plan can no longer run, with the devices' names; empty while it can."""
         reason = broken(plan, [entry.device for entry in self.members.present()], list(self._bans))
         for device in devices_of(plan.pipelines):
-            reason = reason.replace(f"device {device}", _name(self.members.entries.get(device)))
+            reason = reason.replace(f"device {device}", name_of(self.members.entries.get(device)))
         return reason
 
     def _fence(self, epoch: int, now: float) -> None:
@@ -366,7 +367,7 @@ class Host:
         if found.pipelines or not self._bans:
             return found.problem[:500]
         notes = [
-            f"{_name(self.members.entries.get(device))} {reason}"
+            f"{name_of(self.members.entries.get(device))} {reason}"
             for device, (_, reason) in sorted(self._bans.items())
         ]
         said = [found.problem] if found.verdicts else []  # without a device left it says nothing of use
@@ -456,7 +457,7 @@ class Host:
         sha = self.plan.model if self.plan else self._known_model()
         beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
         driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
-        members = [_view(entry, sha) for entry in entries]
+        members = [member_view(entry, sha) for entry in entries]
         ready = {entry.device for entry in entries if entry.beat is not None and entry.capability is not None}
         # Others find their neighbours, and their next host, in the digest: whoever is about to come is in it.
         awaited = [view for device, view in self._expected.items() if device not in ready]
@@ -479,41 +480,3 @@ class Host:
             if manifest.model_id == self.model_id:
                 return sha
         return ""
-
-
-def _view(entry: Entry, model: str) -> MemberView:
-    capability, beat = entry.capability, entry.beat
-    profile = (
-        next((item for item in capability.profiles if item.model == model), None) if capability else None
-    )
-    return MemberView(
-        device=entry.device,
-        name=capability.name if capability else entry.device,
-        liveness=entry.liveness,
-        state=beat.state if beat else "idle",
-        addresses=capability.addresses if capability else (),
-        port=capability.port if capability else 0,
-        rank=capability.rank if capability else (1 << 62),
-        broker=capability.broker if capability else False,
-        memory_bytes=capability.memory_bytes if capability else 0,
-        holds=tuple(
-            (holding.model, start, end)
-            for holding in sorted(
-                capability.holds if capability else (), key=lambda item: item.model != model
-            )
-            for start, end in holding.ranges
-        )[:64],
-        layer_ms=profile.layer_ms if profile else 0.0,
-        stage_ms=beat.stage_ms if beat else 0.0,
-        resident_bytes=beat.resident_bytes if beat else 0,
-        rtt_ms=min((link.rtt_ms for link in capability.links), default=0.0) if capability else 0.0,
-        progress=beat.progress if beat else 0.0,
-        note=beat.note if beat else "",
-        drops=min(sum(beat.drops.values()), 1 << 53) if beat else 0,
-    )
-
-
-def _name(entry: Entry | None) -> str:
-    if entry is None:
-        return "an unknown device"
-    return entry.capability.name if entry.capability else entry.device
