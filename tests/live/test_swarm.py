@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -103,9 +104,18 @@ class Streaming:
 
     def finish(self) -> list[int]:
         """The pieces' token ids, which must be those of the last object."""
-        out, err = self._process.communicate(timeout=120)
-        assert self._process.returncode == 0, err
-        *pieces, last = [json.loads(line) for line in out.splitlines()]
+        # Through the stream that was read from before: `communicate` would pass over what it has buffered.
+        watchdog = threading.Timer(120, self._process.kill)
+        watchdog.start()
+        try:
+            assert self._process.stdout is not None and self._process.stderr is not None
+            lines = self._process.stdout.readlines()
+            words = self._process.stderr.read()
+            code = self._process.wait(10)
+        finally:
+            watchdog.cancel()
+        assert code == 0, words
+        *pieces, last = [json.loads(line) for line in lines]
         for piece in pieces:
             self.tokens.extend(piece["token_ids"])
         assert last["token_ids"] == self.tokens
