@@ -29,6 +29,7 @@ OPTIONS = ("--seed", "2", "--temperature", "0.3", "--max-tokens", "100")
 ROOT = Path(__file__).resolve().parent.parent / "build" / "demo"
 
 PULL_S, START_S, PLAN_S, ANSWER_S, STOP_S, INTERRUPT_S = 1800.0, 30.0, 240.0, 180.0, 15.0, 5.0
+FIGURES_S = 6.0
 QUIET_S = 4.0  # with nothing to read for so long, say what the devices are doing
 
 
@@ -98,6 +99,7 @@ class Demo:
         last = str(ROOT / NAMES[-1])
         say(f'\n$ swisd ask "{PROMPT}" {" ".join(OPTIONS)}      (on {NAMES[-1]})')
         run_swisd("ask", PROMPT, *OPTIONS, "--home", last, within=ANSWER_S)
+        self._wait_for_figures()
         say("\n$ swisd plan")
         run_swisd("plan", "--home", last, within=START_S)
 
@@ -120,6 +122,15 @@ class Demo:
             if words in line:
                 return line
         raise DemoFailed(f"the devices did not {what} within {seconds:.0f} s")
+
+    def _wait_for_figures(self) -> None:
+        """What the devices measured comes with their next heartbeats; the plan is shown anyhow."""
+        client = swisd.Client(ROOT / NAMES[0])
+        deadline = time.monotonic() + FIGURES_S
+        while time.monotonic() < deadline:
+            digest, _ = client.status()
+            if digest.token_ms and all(member.stage_ms for member in digest.members):
+                return
 
     def _doing(self) -> str:
         try:
