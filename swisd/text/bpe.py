@@ -9,11 +9,10 @@ from heapq import heapify, heappop, heappush
 from swisd.core.errors import ModelError
 from swisd.text.blob import TokenType, Vocabulary
 from swisd.text.special import SpecialTokens
+from swisd.text.wordcache import WordCache
 from swisd.text.words import word_splitter
 
 # Words repeat, so most of them are merged once. Long ones rarely do; they must not fill the memory.
-_CACHED_WORDS = 1 << 14
-_CACHED_WORD_CHARS = 64
 
 
 def _byte_characters() -> str:
@@ -51,22 +50,11 @@ class BytePairCodec:
         self._ranks = {
             merge: i for i, merge in zip(range(len(merges) - 1, -1, -1), reversed(merges), strict=True)
         }
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._cache = WordCache(self._encode_word)
 
     def encode(self, text: str, *, after_special: bool) -> list[int]:
         """The ids of `text`. Characters are valid Unicode (no lone surrogates)."""
-        cache = self._cache
-        ids: list[int] = []
-        for word in self._split(text):
-            known = cache.get(word)
-            if known is None:
-                known = tuple(self._encode_word(word))
-                if len(word) <= _CACHED_WORD_CHARS:
-                    if len(cache) >= _CACHED_WORDS:
-                        cache.clear()
-                    cache[word] = known
-            ids.extend(known)
-        return ids
+        return self._cache.encode(self._split(text))
 
     def token_bytes(self, token_id: int) -> bytes:
         text = self._tokens[token_id]

@@ -11,10 +11,9 @@ from heapq import heapify, heappop, heappush
 from swisd.core.errors import ModelError
 from swisd.text.blob import TokenType, Vocabulary
 from swisd.text.special import SpecialTokens
+from swisd.text.wordcache import WordCache
 
 SPACE = "▁"
-_CACHED_WORDS = 1 << 14
-_CACHED_WORD_CHARS = 64
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE_INSIDE = re.compile(f"[^{SPACE}\0]{SPACE}")
 _WORD = re.compile(f"{SPACE}*[^{SPACE}]+|{SPACE}+")
@@ -46,7 +45,7 @@ class ScoredPairCodec:
         # merged one by one, and remembered. Else the whole text is one word.
         joined = "\0".join(tokens)
         self._by_word = joined.count("\0") == len(tokens) - 1 and not _SPACE_INSIDE.search(joined)
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._cache = WordCache(self._encode_word)
 
     def encode(self, text: str, *, after_special: bool) -> list[int]:
         """The ids of `text`; where the vocabulary asks for it, a space is put before what follows a special
@@ -54,18 +53,7 @@ class ScoredPairCodec:
         if self._prefix and after_special:
             text = " " + text
         text = text.replace(" ", SPACE)
-        cache = self._cache
-        ids: list[int] = []
-        for word in _WORD.findall(text) if self._by_word else (text,):
-            known = cache.get(word)
-            if known is None:
-                known = tuple(self._encode_word(word))
-                if len(word) <= _CACHED_WORD_CHARS:
-                    if len(cache) >= _CACHED_WORDS:
-                        cache.clear()
-                    cache[word] = known
-            ids.extend(known)
-        return ids
+        return self._cache.encode(_WORD.findall(text) if self._by_word else (text,))
 
     def token_bytes(self, token_id: int) -> bytes:
         text = self._tokens[token_id]

@@ -1,12 +1,10 @@
 """Several devices in one process, for tests: the same frames and checks, a network that can be cut."""
 
 import asyncio
-from collections import Counter
 
-from swisd.core.checked import Malformed
-from swisd.transport.api import LaneDown, OnDown, OnFrame, Probe, packed
-from swisd.transport.ping import Pinger, pong
-from swisd.wire.frames import Frame, FrameKind, decode
+from swisd.transport.api import LaneDown, OnDown, OnFrame, packed
+from swisd.transport.packets import PacketLanes
+from swisd.wire.frames import Frame
 
 
 class MemoryNetwork:
@@ -58,25 +56,16 @@ class MemoryNetwork:
             asyncio.get_running_loop().call_soon(self._devices[device].lost, other, reason)
 
 
-class MemoryLanes:
+class MemoryLanes(PacketLanes):
     """The lanes of one device of a `MemoryNetwork`; make them with `MemoryNetwork.lanes`."""
 
     def __init__(self, network: MemoryNetwork, device: str, on_frame: OnFrame, on_down: OnDown) -> None:
-        self.drops: Counter[str] = Counter()
-        self._network, self._device, self._on_frame, self._on_down = network, device, on_frame, on_down
-        self._pinger = Pinger(device, self.drops)
-
-    async def send(self, device: str, frame: Frame) -> None:
-        """See `Lanes.send`. Raises `LaneDown`."""
-        self._post(device, frame)
+        super().__init__(device, on_frame)
+        self._network, self._on_down = network, on_down
 
     def try_send(self, device: str, frame: Frame) -> bool:
         """See `Lanes.try_send`: here everything waits a turn of the loop."""
         return False
-
-    async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
-        """See `Lanes.probe`. Raises `LaneDown`."""
-        return await self._pinger.probe(self.send, device, payload_bytes, count)
 
     async def close(self) -> None:
         """Leave the network."""
@@ -84,22 +73,7 @@ class MemoryLanes:
 
     def arrived(self, sender: str, data: bytes) -> None:
         """Bytes from `sender`; bad ones are dropped and counted."""
-        try:
-            frame = decode(data)
-        except Malformed:
-            self.drops["malformed frame"] += 1
-            return
-        if frame.sender != sender:
-            self.drops["frame of another sender"] += 1
-        elif frame.kind is FrameKind.PING:
-            try:
-                self._post(sender, pong(self._device, frame))
-            except LaneDown:
-                self.drops["pong to a device that is gone"] += 1
-        elif frame.kind is FrameKind.PONG:
-            self._pinger.arrived(sender, frame)
-        else:
-            self._on_frame(sender, frame)
+        self._take(sender, data)
 
     def lost(self, device: str, reason: str) -> None:
         """The network noticed that the link to `device` is gone."""

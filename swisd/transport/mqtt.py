@@ -1,13 +1,11 @@
 """Lanes over the bus, for devices that cannot reach each other: a frame is one message on a shard topic."""
 
-from collections import Counter
 from collections.abc import Callable
 
-from swisd.core.checked import Malformed
 from swisd.core.errors import SwisdError
-from swisd.transport.api import LaneDown, OnFrame, Probe, packed
-from swisd.transport.ping import Pinger, pong
-from swisd.wire.frames import MAX_FRAME_BYTES, Frame, FrameKind, decode
+from swisd.transport.api import LaneDown, OnFrame, packed
+from swisd.transport.packets import PacketLanes
+from swisd.wire.frames import MAX_FRAME_BYTES, Frame
 
 MAX_BUS_FRAME_BYTES = MAX_FRAME_BYTES - 1024  # the envelope goes with it into one message
 
@@ -16,7 +14,7 @@ Publish = Callable[[str, bytes], None]
 bus is not connected or its queue is full."""
 
 
-class BusLanes:
+class BusLanes(PacketLanes):
     """The lanes of one device over the bus. Whoever owns the bus calls `feed` with what arrives for us.
 
     The bus does not know who listens, so `reachable` says whether a device is there at all.
@@ -32,14 +30,9 @@ class BusLanes:
         reachable: Callable[[str], bool] = lambda device: True,
         answer_s: float = 5.0,
     ) -> None:
-        self.drops: Counter[str] = Counter()
-        self._device, self._publish, self._on_frame, self._reachable = device, publish, on_frame, reachable
-        self._pinger = Pinger(device, self.drops, answer_s=answer_s)
+        super().__init__(device, on_frame, answer_s=answer_s)
+        self._publish, self._reachable = publish, reachable
         self._closed = False
-
-    async def send(self, device: str, frame: Frame) -> None:
-        """See `Lanes.send`. Raises `LaneDown`; a frame that the bus loses is lost without a word."""
-        self._post(device, frame)
 
     def try_send(self, device: str, frame: Frame) -> bool:
         """See `Lanes.try_send`."""
@@ -49,30 +42,11 @@ class BusLanes:
             return False
         return True
 
-    async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
-        """See `Lanes.probe`. Raises `LaneDown`."""
-        return await self._pinger.probe(self.send, device, payload_bytes, count)
-
     def feed(self, sender: str, body: bytes | memoryview) -> None:
         """A message for this device, from the device whose envelope proved it. Bad ones are dropped."""
         if self._closed:
             return
-        try:
-            frame = decode(body)
-        except Malformed:
-            self.drops["malformed frame"] += 1
-            return
-        if frame.sender != sender:
-            self.drops["frame of another sender"] += 1
-        elif frame.kind is FrameKind.PING:
-            try:
-                self._post(sender, pong(self._device, frame))
-            except LaneDown:
-                self.drops["pong to a device that is gone"] += 1
-        elif frame.kind is FrameKind.PONG:
-            self._pinger.arrived(sender, frame)
-        else:
-            self._on_frame(sender, frame)
+        self._take(sender, body)
 
     def lost(self, device: str, reason: str) -> None:
         """`device` is gone (or, for each device, the bus is): its pings are not waited for."""
