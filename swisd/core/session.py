@@ -100,10 +100,15 @@ class Session:
             prompt = self.ask.prompt
             after = range(item.position + 1, item.position + 1 + len(item.ids))
             return Score(self.ask.score_top, tuple(prompt[p] if p < len(prompt) else None for p in after))
-        history = (*self.ask.prompt, *self.emitted)
+        position = len(self.ask.prompt) + len(self.emitted)
+        return Sample(self.ask.sampling, self.ask.seed, position, self._recent())
+
+    def _recent(self) -> tuple[int, ...]:
+        """The last tokens, as many as the repetition penalty looks at; made for each token, so not of all."""
         window = self.ask.sampling.repetition_window
-        recent = history[-window:] if window else ()
-        return Sample(self.ask.sampling, self.ask.seed, len(history), recent)
+        last = self.emitted[-window:] if window else []
+        more = window - len(last)
+        return (*self.ask.prompt[-more:], *last) if more > 0 else tuple(last)
 
     def acknowledge(self, step: int) -> bool:
         """A pass went round; True if it was awaited."""
