@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from swisd.core.messages import Message
-from swisd.core.types import SamplingParams, Slot, Stage
+from swisd.core.types import SamplingParams, Slot, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +17,39 @@ class Work:
     step: int
 
 
+TO_THE_END = 0xFFFF  # of the pipeline: where rows usually go
+
+
 @dataclass(frozen=True, slots=True)
 class Activation:
     """Rows on their way into a stage.
 
     `payload` is opaque to the core: token ids (a tuple of int) for the stage that holds the embedding,
-    else whatever the runtime gave (an array of float32, `rows` x hidden).
+    else whatever the runtime gave (an array of float32, `rows` x hidden). `until` is the last stage that runs
+    them: where caches are rebuilt, the stages behind still have theirs.
     """
 
     epoch: int
     pipeline: int
     stage: int
     slots: tuple[Slot, ...]
+    rows: int
+    payload: Any
+    until: int = TO_THE_END
+
+
+@dataclass(frozen=True, slots=True)
+class KvRows:
+    """Keys and values of one session: `rows` positions from `position` on, of the layers `units`.
+
+    They travel under the epoch whose plan gives these units to the receiver. `payload` is opaque to the core:
+    float32 [units, rows, 2 x kv heads x head size], the keys of a row before its values.
+    """
+
+    epoch: int
+    session: str
+    units: Units
+    position: int
     rows: int
     payload: Any
 
@@ -53,7 +74,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Put a message on its topic; `to` is the driver of an `Ask`."""
+    """Put a message on its topic; `to` is the device that an `Ask` or a `Repair` is for."""
 
     message: Message
     to: str = ""
@@ -68,31 +89,70 @@ class SendFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadShards:
-    """Fetch what is missing and load these stages of a plan.
+class SendKv:
+    """Send a session's keys and values to the device that will run their layers."""
 
-    Comes back: LoadProgress, then ShardsLoaded or LoadFailed.
+    device: str
+    kv: KvRows
+
+
+@dataclass(frozen=True, slots=True)
+class LoadShards:
+    """Fetch what is missing and load a shard for each range of `wanted`, while steps go on.
+
+    Shards of `keep` stay if they are loaded; every other one is closed first, and rows of KV caches whose
+    units are in neither are freed. A later one replaces this one. `max_tokens` bounds each session's context.
+    Comes back: LoadProgress, then ShardsLoaded or LoadFailed with the same `epoch`.
     """
 
     epoch: int
     model: str
-    stages: tuple[tuple[int, Stage], ...]  # with their place in the pipeline
+    wanted: tuple[Units, ...]
+    keep: tuple[Units, ...]
     max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class UnloadShards:
-    """Free every shard and all KV caches."""
+class KeepShards:
+    """Close every shard but these, stop loading others, and free the KV rows of all other units."""
+
+    units: tuple[Units, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """Run one stage. Comes back: StepDone or StepFailed with the same `work`."""
+    """Run the shard of `units`. Comes back: StepDone or StepFailed with the same `work`."""
 
     work: Work
+    units: Units
     activation: Activation
     sample: Sample | None = None
     score: Score | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadKv:
+    """Copy keys and values out of the caches, after the steps that were asked for before.
+
+    Comes back: KvRead, or nothing if the session is gone or has fewer rows by then.
+    """
+
+    device: str  # whom they are for
+    epoch: int
+    session: str
+    units: Units
+    position: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteKv:
+    """Put keys and values into the caches, before the steps that are asked for later.
+
+    Rows behind them are forgotten. Comes back: KvFailed if they do not fit.
+    """
+
+    kv: KvRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +249,12 @@ class SeekHosts:
 Effect = (
     Publish
     | SendFrame
+    | SendKv
     | LoadShards
-    | UnloadShards
+    | KeepShards
     | RunStep
+    | ReadKv
+    | WriteKv
     | DropSession
     | SetTimer
     | CancelTimer

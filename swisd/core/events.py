@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from swisd.core.effects import Activation, Work
+from swisd.core.effects import Activation, KvRows, Work
 from swisd.core.messages import Message
 from swisd.core.model import Manifest
-from swisd.core.types import Holding, PeerLink, Profile, Scores
+from swisd.core.types import Holding, PeerLink, Profile, Scores, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,31 @@ class FrameArrived:
 
     sender: str
     activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class KvArrived:
+    """Keys and values for units that this device will run."""
+
+    sender: str
+    kv: KvRows
+
+
+@dataclass(frozen=True, slots=True)
+class KvRead:
+    """The rows that a `ReadKv` asked for, to be sent to `device`."""
+
+    device: str
+    kv: KvRows
+
+
+@dataclass(frozen=True, slots=True)
+class KvFailed:
+    """Rows of a `WriteKv` did not fit: these units of the session are not here."""
+
+    session: str
+    units: Units
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +104,16 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class ShardsLoaded:
-    """All stages of a plan that are this device's are ready."""
+    """The shards that a `LoadShards` wanted are in memory; `units` are all that are, with their bytes."""
 
     epoch: int
+    units: tuple[Units, ...]
     resident_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """This device cannot run its stages of a plan."""
+    """A shard that a `LoadShards` wanted cannot be had; what was in memory before and kept still is."""
 
     epoch: int
     reason: str
@@ -216,6 +242,9 @@ Event = (
     | Received
     | FrameArrived
     | FrameLost
+    | KvArrived
+    | KvRead
+    | KvFailed
     | LinkLost
     | Timer
     | LoadProgress

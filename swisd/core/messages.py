@@ -20,10 +20,12 @@ from swisd.core.types import (
     SessionId,
     Sha,
     UnitIndex,
+    Units,
 )
 
 Tokens = Annotated[tuple[Annotated[int, Range(0, 1 << 24)], ...], Items(1 << 17)]
 Rows = Annotated[tuple[tuple[float, ...], ...], Items(1 << 12)]
+Position = Annotated[int, Range(0, 1 << 30)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Beat:
     token_ms: Millis = 0.0  # as a driver: median time of a whole step round the swarm
     sessions: Annotated[tuple[SessionView, ...], Items(32)] = ()
     drops: Annotated[dict[str, Annotated[int, Range(0, 1 << 53)]], Items(32)] = field(default_factory=dict)
+    warm: Annotated[tuple[Units, ...], Items(32)] = ()  # shards in memory, those of the plan and spares
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class MemberView:
     progress: Annotated[float, Range(0.0, 1.0)] = 0.0
     note: Note = ""
     drops: Annotated[int, Range(0, 1 << 53)] = 0  # messages it refused: malformed, foreign, late
+    warm: Annotated[tuple[Units, ...], Items(32)] = ()  # shards in its memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +153,53 @@ class Out:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """To the host: a wish for another model, or for a new plan."""
+class Held:
+    """What a device holds of a session for one stage of the plan.
 
-    op: Literal["model", "replan"]
+    `length` positions are in its caches. Its outputs for positions `[kept_from, made)` are in its journal;
+    `made` without journal says how far it got.
+    """
+
+    stage: Annotated[int, Range(0, 1023)]
+    length: Position
+    kept_from: Position
+    made: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """How a driver brings a session back to life; all of one epoch and session, numbered by `step`.
+
+    `probe`: say what you hold (answered by `held`). `resume`: the same, and forget steps below `step`.
+    `replay`: send your outputs of stage `stage` for positions `[start, end)` again, to be run up to stage
+    `until`. `done`: the rows up to `end` are in the caches of stage `until`.
+    """
+
+    op: Literal["probe", "resume", "held", "replay", "done"]
+    session: SessionId
+    epoch: Epoch
+    step: Annotated[int, Range(0, 1 << 31)]
+    device: DeviceId  # whose word this is
+    held: Annotated[tuple[Held, ...], Items(64)] = ()
+    stage: Annotated[int, Range(0, 1023)] = 0
+    until: Annotated[int, Range(0, 1023)] = 0
+    start: Position = 0
+    end: Position = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """To the host: a wish for another model, or for a new plan; or a word about a device of the plan.
+
+    `suspect`: it does not answer its driver. `slow`: again and again it takes far longer than it says.
+    """
+
+    op: Literal["model", "replan", "suspect", "slow"]
     device: DeviceId
     model_id: Annotated[str, Text(200)] = ""
+    about: Annotated[str, Text(16)] = ""  # the device in question
+    epoch: Epoch = 0  # of the plan under which it was noticed
+    note: Note = ""
 
 
-Message = Beat | Capability | Gone | Digest | Plan | Ask | Out | Call
+Message = Beat | Capability | Gone | Digest | Plan | Ask | Out | Repair | Call

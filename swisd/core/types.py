@@ -14,6 +14,7 @@ Epoch = Annotated[int, Range(0, 1 << 62)]
 Name = Annotated[str, Text(64)]
 Note = Annotated[str, Text(500)]
 UnitIndex = Annotated[int, Range(0, 1 << 16)]
+Units = tuple[UnitIndex, UnitIndex]  # contiguous units `[start, end)` of a model
 
 Objective = Literal["latency", "throughput", "spread"]
 DeviceState = Literal["idle", "measuring", "fetching", "loading", "ready", "failed"]
@@ -100,6 +101,23 @@ class Stage:
         """The device of a stage that is not sliced."""
         return self.members[0].device
 
+    @property
+    def units(self) -> Units:
+        return self.start, self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A device keeps these units loaded beside its own work, to take over at once when their device is lost."""
+
+    device: DeviceId
+    start: UnitIndex
+    end: UnitIndex
+
+    @property
+    def units(self) -> Units:
+        return self.start, self.end
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -147,6 +165,7 @@ class Plan:
     verdicts: Annotated[tuple[Verdict, ...], Items(2048)] = ()
     active: bool = False  # every stage is loaded: sessions may start
     problem: Note = ""  # why there is no pipeline, when there is none
+    spares: Annotated[tuple[Spare, ...], Items(1024)] = ()
 
 
 @dataclass(frozen=True, slots=True)

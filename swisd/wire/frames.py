@@ -2,10 +2,11 @@
 
 A frame is a fixed header, one entry per session slot, and the rows as little-endian float32 (or int64 token
 ids for the first stage of a remote driver), row-major. A CRC-32 over everything after it finds corruption
-that TCP's 16-bit sum lets through.
+that TCP's 16-bit sum lets through. A frame of kind KV carries keys and values of one session instead: "stage"
+is the first of their units and "last stage" the end, "rows" counts positions times units.
 
     offset  size  field
-    0       4     magic "SWF1"
+    0       4     magic "SWF2"
     4       4     CRC-32 of bytes 8 to the end
     8       1     kind
     9       1     dtype: 0 none, 1 float32, 2 float16, 3 int64
@@ -16,7 +17,9 @@ that TCP's 16-bit sum lets through.
     24      4     width: values per row
     28      4     rows
     32      8     sender (device id)
-    40      24 n  slots: session 8, step 4, position 4, rows 4, logits 4
+    40      2     last stage that runs the rows (65535: to the end)
+    42      2     0
+    44      24 n  slots: session 8, step 4, position 4, rows 4, logits 4
 """
 
 import struct
@@ -25,10 +28,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swisd.core.checked import Malformed
+from swisd.core.effects import TO_THE_END
 from swisd.core.types import Slot
 
-MAGIC = b"SWF1"
-HEADER = struct.Struct("<4sIBBHHHQII8s")
+MAGIC = b"SWF2"
+HEADER = struct.Struct("<4sIBBHHHQII8sH2x")
 SLOT = struct.Struct("<8sIIII")
 MAX_SLOTS = 256
 MAX_ROWS = 1 << 16
@@ -39,6 +43,7 @@ class FrameKind(IntEnum):
     ACTIVATION = 1  # rows for the destination stage
     PING = 2  # sent back as PONG at once: round trip and bandwidth
     PONG = 3
+    KV = 4  # keys and values of one session: `rows` times units rows of a key and a value each
 
 
 class Dtype(IntEnum):
@@ -66,6 +71,7 @@ class Frame:
     width: int = 0
     rows: int = 0
     payload: bytes | memoryview = b""
+    until: int = TO_THE_END
 
 
 def encode(frame: Frame) -> list[bytes | memoryview]:
@@ -73,7 +79,7 @@ def encode(frame: Frame) -> list[bytes | memoryview]:
     head = bytearray(HEADER.size + SLOT.size * len(frame.slots))
     HEADER.pack_into(
         head, 0, MAGIC, 0, frame.kind, frame.dtype, len(frame.slots), frame.pipeline, frame.stage,
-        frame.epoch, frame.width, frame.rows, bytes.fromhex(frame.sender),
+        frame.epoch, frame.width, frame.rows, bytes.fromhex(frame.sender), frame.until,
     )  # fmt: skip
     for number, slot in enumerate(frame.slots):
         SLOT.pack_into(
@@ -90,7 +96,9 @@ def decode(data: bytes | memoryview) -> Frame:
     view = memoryview(data)
     if not HEADER.size <= len(view) <= MAX_FRAME_BYTES:
         raise Malformed(f"frame of {len(view)} bytes")
-    magic, crc, kind, dtype, n_slots, pipeline, stage, epoch, width, rows, sender = HEADER.unpack_from(view)
+    (
+        magic, crc, kind, dtype, n_slots, pipeline, stage, epoch, width, rows, sender, until,
+    ) = HEADER.unpack_from(view)  # fmt: skip
     if magic != MAGIC:
         raise Malformed("frame without the magic of this version")
     if zlib.crc32(view[8:]) != crc:
@@ -107,7 +115,8 @@ def decode(data: bytes | memoryview) -> Frame:
         raise Malformed(f"frame of {rows} x {width} values with {len(payload)} bytes")
     slots = tuple(_slot(view, HEADER.size + SLOT.size * number) for number in range(n_slots))
     return Frame(
-        frame_kind, epoch, sender.hex(), pipeline, stage, slots, frame_dtype, width, rows, payload
+        frame_kind, epoch, sender.hex(), pipeline, stage, slots, frame_dtype, width, rows, payload,
+        until,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from swisd.core.messages import (
     MemberView,
     Message,
     Out,
+    Repair,
     SessionView,
 )
 from swisd.core.types import Capability, Plan
@@ -28,6 +29,7 @@ __all__ = [
     "Message",
     "Out",
     "Plan",
+    "Repair",
     "SessionView",
     "decode_message",
     "encode_message",
@@ -40,6 +42,7 @@ _BODY: dict[Kind, Any] = {
     Kind.GONE: Gone,
     Kind.ASK: Ask,
     Kind.OUT: Out,
+    Kind.REPAIR: Repair,
     Kind.SWARM: Digest,
     Kind.PLAN: Plan,
     Kind.CALL: Call,
@@ -47,7 +50,7 @@ _BODY: dict[Kind, Any] = {
 
 
 def topic_of(message: Message, to: str = "") -> Topic:
-    """The topic of a message; `to` is the driver's device id for an `Ask`, unused for the others."""
+    """The topic of a message; `to` is the receiving device of an `Ask` or a `Repair`, unused for the others."""
     match message:
         case Beat(device=device):
             return Topic(Kind.BEAT, device)
@@ -59,6 +62,8 @@ def topic_of(message: Message, to: str = "") -> Topic:
             return Topic(Kind.ASK, to)
         case Out(session=session):
             return Topic(Kind.OUT, session)
+        case Repair():
+            return Topic(Kind.REPAIR, to)
         case Digest():
             return Topic(Kind.SWARM)
         case Plan():

@@ -36,6 +36,7 @@ class Kind(Enum):
     GONE = "gone"  # gone/<device>: the will, and a proper farewell
     ASK = "ask"  # ask/<device>: requests to a driver
     OUT = "out"  # out/<session>: what a driver answers
+    REPAIR = "repair"  # repair/<device>: between a driver and its workers, when a session is to go on
     SHARD = "shard"  # shard/<device>: activation frames where no direct lane works
     SWARM = "swarm"  # digest of the members, from the host
     PLAN = "plan"  # the plan, from the host
@@ -57,6 +58,7 @@ _DELIVERY = {
     Kind.ASK: Delivery(1, False, 1 << 20),
     # QoS 0: an index in each message finds a gap sooner than the broker's 5 s wait for an acknowledgement.
     Kind.OUT: Delivery(0, False, 1 << 20),
+    Kind.REPAIR: Delivery(0, False, 64 << 10),  # has its own deadlines, like OUT
     Kind.SHARD: Delivery(0, False, 64 << 20),
     Kind.SWARM: Delivery(0, True, 1 << 20),
     Kind.PLAN: Delivery(1, True, 1 << 20),
