@@ -76,7 +76,9 @@ class Asker:
         self._request = request
         self._patience = deadlines.PATIENCE if patience is None else patience
         self._no_fit = deadlines.NO_FIT if patience is None else patience
-        self._attempt = -1
+        self._attempt = 0  # its caches were freed so often, and it began anew
+        self._submitted = 0
+        self._pause = 0.0
         self._plan: Plan | None = None
         self._asked: Plan | None = None  # the plan under which the running attempt was submitted
         self._next = 0  # index of the next message of this attempt
@@ -95,7 +97,7 @@ class Asker:
 
     @property
     def session(self) -> str:
-        return f"{self._request.session[:14]}{max(self._attempt, 0):02x}"
+        return f"{self._request.session[:14]}{self._attempt:02x}"
 
     def handle(self, event: object, now: float) -> list[AskerEffect]:
         """Take one event of the bus or a timer."""
@@ -110,15 +112,20 @@ class Asker:
                 self._on_plan(plan, now, out)
             case Received(message=Digest() as digest):
                 self._on_digest(digest, now, out)
-            case Received(message=Out() as said):
-                self._on_out(said, now, out)
+            case Received(sender=sender, message=Out() as said):
+                self._on_out(sender, said, now, out)
             case Timer(name="ask"):
                 self._on_timer(now, out)
+            case Timer(name="again"):
+                if self._asked is None and self._plan is not None:
+                    self._submit(now, out)
             case BusChanged():
                 self._connected = event.connected
                 self._elsewhere = self._elsewhere or event.connected
                 if not event.connected:
                     self._tell(LOST, out)
+                else:
+                    self._renew(out)  # what was said meanwhile is missing
             case Stopping():
                 self._cancel(out)
                 self._end("cancelled", "", out)
@@ -127,19 +134,27 @@ class Asker:
         return out
 
     def _on_plan(self, plan: Plan, now: float, out: list[AskerEffect]) -> None:
-        known, asked = self._plan, self._asked
+        known = self._plan
         if self._elsewhere:
             self._elsewhere = False
-            if known is not None and (plan.epoch, plan.host) != (known.epoch, known.host):
-                known, self._asked = None, None
+            asked = self._asked
+            if asked is not None and plan.host != asked.host and plan.epoch <= asked.epoch:
+                self._asked = None  # that host never heard of the plan under which this runs
+            if known is not None and plan.host != known.host:
+                known = None
         if known is not None and plan.epoch < known.epoch:
             return
         if known is not None and plan.epoch == known.epoch and known.active and not plan.active:
             return  # came late
         self._plan = plan
         self._moved = now
+        asked = self._asked
         if asked is not None and plan.epoch > asked.epoch:
-            self._asked = None
+            if plan.active and plan.pipelines and plan.pipelines[0].driver == asked.pipelines[0].driver:
+                self._asked = plan  # its driver goes on with the session
+                self._renew(out)
+            elif plan.active or not plan.pipelines:
+                self._asked = None
         if self._asked is None:
             self._submit(now, out)
 
@@ -153,8 +168,10 @@ class Asker:
         if not early and self._asked is None and (self._plan is None or not self._plan.active):
             self._tell(self._why_waiting(), out)
 
-    def _on_out(self, said: Out, now: float, out: list[AskerEffect]) -> None:
-        if said.session != self.session or self._asked is None:
+    def _on_out(self, sender: str, said: Out, now: float, out: list[AskerEffect]) -> None:
+        if self._asked is None or sender != self._asked.pipelines[0].driver:
+            return  # a driver of an earlier plan
+        if said.session != self.session:
             return
         self._moved = now
         if said.alive:
@@ -170,6 +187,7 @@ class Asker:
 
     def _take(self, item: Out, now: float, out: list[AskerEffect]) -> None:
         if item.tokens or item.top_ids:
+            self._pause = 0.0
             self._emitted.extend(item.tokens)
             fresh = self._new_rows(item)
             if item.tokens or fresh.top_ids:
@@ -179,7 +197,11 @@ class Asker:
         if item.finish == "error" and item.retry:
             self._asked = None
             self._early.clear()  # what came before its turn lies behind a gap that nobody fills
-            # A newer plan or the timer submits it again; at once could become a loop with no end.
+            if item.freed:
+                self._attempt += 1  # late words about it must not be taken for words about the next
+            # At once could become a loop with no end.
+            self._pause = min(2.0 * self._pause or deadlines.AGAIN, deadlines.RENEW)
+            out.append(SetTimer("again", now + self._pause))
             self._tell(f"{item.error}; trying again", out)
             return
         self._end(item.finish, item.error, out, item.prompt_ms)
@@ -210,12 +232,12 @@ class Asker:
             advice = f"start its host with `swisd up --model {wanted}`"
             self._end("error", f"the swarm runs {plan.model_id}, not {wanted}: {advice}", out)
             return
-        if self._attempt + 1 >= MAX_ATTEMPTS:
+        if self._submitted >= MAX_ATTEMPTS:
             self._end(
                 "error", f"the session was lost {MAX_ATTEMPTS} times: the swarm is not stable enough", out
             )
             return
-        self._attempt += 1
+        self._submitted += 1
         self._asked, self._next, self._moved = plan, 0, now
         self._early.clear()
         self._seen_rows = 0
@@ -226,6 +248,7 @@ class Asker:
                 Ask(
                     "start", self.session, request.asker, plan.epoch, request.prompt, tuple(self._emitted),
                     request.stop_ids, request.max_tokens, request.seed, request.sampling, request.score_top,
+                    again=self._submitted > 1 or bool(self._emitted),
                 ),
                 to=plan.pipelines[0].driver,
             )
@@ -241,14 +264,15 @@ class Asker:
             self._end("error", self._why_waiting(), out)
             return
         if self._asked is not None:
-            out.append(
-                Publish(
-                    Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=self._next),
-                    to=self._asked.pipelines[0].driver,
-                )
-            )
+            self._renew(out)
         elif self._plan is not None:
             self._submit(now, out)
+
+    def _renew(self, out: list[AskerEffect]) -> None:
+        """Say that somebody listens still, and from which message on."""
+        if self._asked is not None:
+            ask = Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=self._next)
+            out.append(Publish(ask, to=self._asked.pipelines[0].driver))
 
     def _fits_nowhere(self) -> bool:
         """Whether the plan says that there is none, and no device is doing anything that could change it."""
@@ -264,7 +288,7 @@ class Asker:
 
     def _end(self, finish: FinishReason, error: str, out: list[AskerEffect], prompt_ms: float = 0.0) -> None:
         self.ended = True
-        out.append(CancelTimer("ask"))
+        out.extend((CancelTimer("ask"), CancelTimer("again")))
         out.append(Ended(finish, error, self._asked or self._plan, prompt_ms))
 
     def _tell(self, text: str, out: list[AskerEffect]) -> None:

@@ -33,3 +33,5 @@ class DeviceConfig:
     objective: Objective = "latency"
     context: int = 4096
     min_context: int = 512
+    journal_bytes: int = 32 << 20  # for what it sent on, so that a lost device's caches can be rebuilt
+    spares: bool = True  # as host: let devices with room to spare keep others' units loaded

@@ -1,39 +1,35 @@
 """A device as driver: admits sessions, feeds their rows into the pipeline, says the tokens."""
 
 from collections import deque
+from dataclasses import replace
 from statistics import median
 
 from swisd.core import deadlines
-from swisd.core.effects import (
-    Activation,
-    CancelTimer,
-    DropSession,
-    Publish,
-    RunStep,
-    Sample,
-    Score,
-    SetTimer,
-    Work,
-)
+from swisd.core.effects import Activation, CancelTimer, Publish, Sample, Score, SetTimer
 from swisd.core.events import StepDone
 from swisd.core.local import Effects, Local
-from swisd.core.messages import Ask, Out, SessionView
+from swisd.core.messages import Ask, Out, Repair, SessionView
+from swisd.core.recovery import Recovery
 from swisd.core.session import CHUNK, Session
 from swisd.core.types import Plan, Scores
+from swisd.core.worker import Worker
 
 MAX_QUEUE = 64
+MEASURED_ROUNDS = 8  # passes of one token after which their times tell how long one may take
 
 
 class Driver:
     """The sessions that this device drives, under the plan it has loaded."""
 
-    def __init__(self, local: Local) -> None:
-        self._local = local
+    def __init__(self, local: Local, worker: Worker) -> None:
+        self._local, self._worker = local, worker
+        self.recovery = Recovery(local, worker.begin, self._go_on, self._fail)
         self._sessions: dict[str, Session] = {}
         self._queue: deque[Ask] = deque()
         self._heard: dict[str, float] = {}  # when a waiting session's asker was last heard
         self._token_ms: deque[float] = deque(maxlen=64)
-        self._rounds: deque[float] = deque(maxlen=32)  # seconds that the last steps took
+        self._rounds: deque[float] = deque(maxlen=32)  # seconds that the last prompt passes took
+        self._token_rounds: deque[float] = deque(maxlen=64)  # and the last passes of one token
 
     @property
     def token_ms(self) -> float:
@@ -67,22 +63,32 @@ class Driver:
                 self._renew(ask, now, out)
             case "cancel":
                 self._cancel(ask, now, out)
-            case "fail":
-                if session := self._running(ask.session):
-                    self._fail(session, ask.note, now, out)
 
-    def on_plan(self, plan: Plan, now: float, out: Effects) -> None:
-        """A new plan: what ran under the old one is handed back to the askers, who continue it."""
-        for ask in self._queue:
-            out.append(
-                Publish(Out(ask.session, 0, plan.epoch, finish="error", error="the plan changed", retry=True))
-            )
-        self._queue.clear()  # first, so that no session's end lets the next one in
-        for session in list(self._sessions.values()):
-            if session.finish is None:
-                self._fail(session, "the plan changed", now, out)
+    def serve(self, plan: Plan, why: str, now: float, out: Effects) -> None:
+        """Another plan is in service: its driver brings the sessions back, any other hands them back."""
         self._token_ms.clear()
         self._rounds.clear()
+        self._token_rounds.clear()
+        self.recovery.on_plan()
+        here = plan.active and self._drives(plan)
+        queue, self._queue = self._queue, deque()
+        for session in list(self._sessions.values()):
+            if session.finish is not None:
+                continue
+            if here and session.reserved <= plan.context:
+                session.epoch = plan.epoch
+                self.recovery.forget(session.key, out)
+                self.recovery.start(session, why, now, out)
+            else:
+                said = session.say(now=now, finish="error", error="the plan changed", retry=True)
+                out.append(Publish(said))
+                self._let_go(session, out)
+        for ask in queue:
+            if here:
+                self._queue.append(ask)
+            else:
+                out.append(Publish(_changed(ask.session, plan.epoch)))
+        self._admit(now, out)
 
     def head(self, activation: Activation, now: float, out: Effects) -> None:
         """Rows reached the last stage: run the head on them, or note that a prompt chunk went round."""
@@ -98,7 +104,7 @@ class Driver:
         if request is None:
             self._local.drop("rows that nobody awaits")
             return
-        out.append(_step(activation, request))
+        self._worker.run(activation, out, *_wanted(request))
 
     def on_head_done(self, event: StepDone, now: float, out: Effects) -> None:
         """The head answered with a token or scores (or ran a prompt chunk that wants neither)."""
@@ -121,14 +127,29 @@ class Driver:
             self._feed(session, now, out)
 
     def on_timer(self, name: str, now: float, out: Effects) -> None:
-        session = self._running(name.removeprefix("step:"))
+        """A step of a session is late, or answers of devices that were asked after it."""
+        kind, _, key = name.partition(":")
+        session = self._running(key)
         if session is None:
+            return
+        if kind == "repair":
+            self.recovery.on_timer(key, now, out)
             return
         patience = self._patience(session)
         if now < session.moved + patience:  # others' steps took longer meanwhile: its own may, too
             out.append(SetTimer(name, session.moved + patience))
+        elif session.running and not self.recovery.busy(key):
+            self.recovery.look(session, now, out)
+
+    def on_repair(self, repair: Repair, now: float, out: Effects) -> None:
+        """What a device says of a session that is brought back."""
+        session = self._running(repair.session)
+        if session is None:
             return
-        self._fail(session, f"no answer from the swarm within {patience:.0f} s", now, out)
+        if repair.op == "fail":
+            self.recovery.on_fail(session, repair, now, out)
+        else:
+            self.recovery.on_repair(repair, now, out)
 
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
@@ -144,17 +165,19 @@ class Driver:
                 self._ended(session, now, out)
 
     def _start(self, ask: Ask, now: float, out: Effects) -> None:
-        known = self._sessions.get(ask.session)
-        if known is not None or any(item.session == ask.session for item in self._queue):
+        known, plan = self._sessions.get(ask.session), self._local.plan
+        if any(item.session == ask.session for item in self._queue):
             return
-        plan = self._local.plan
-        # An asker asks under active plans only, and may know sooner than this device that it is active.
-        ready = plan is not None and plan.epoch == self._local.ready_epoch == ask.epoch
-        if plan is None or not ready or not self._drives(plan):
-            epoch = plan.epoch if plan else 0
-            out.append(
-                Publish(Out(ask.session, 0, epoch, finish="error", error="the plan changed", retry=True))
-            )
+        if known is not None:
+            if len(ask.emitted) <= len(known.ask.emitted):
+                return  # the same once more
+            if known.finish is not None:
+                epoch = plan.epoch if plan else 0
+                out.append(Publish(replace(_changed(ask.session, epoch), freed=True)))
+                return
+            self._let_go(known, out)  # the asker began anew, and counts from there
+        if plan is None or plan.epoch != ask.epoch or not plan.active or not self._drives(plan):
+            out.append(Publish(_changed(ask.session, plan.epoch if plan else 0)))
             return
         problem = self._problem(ask, plan)
         if problem:
@@ -211,8 +234,14 @@ class Driver:
                 return
             self._queue.popleft()
             self._sessions[session.key] = session
-            self._arm(session, now, out)
-            self._feed(session, now, out)
+            if ask.again:  # whoever held rows of it may hold them still
+                self.recovery.start(session, "it comes from another driver", now, out)
+            else:
+                self._go_on(session, now, out)
+
+    def _go_on(self, session: Session, now: float, out: Effects) -> None:
+        self._arm(session, now, out)
+        self._feed(session, now, out)
 
     def _feed(self, session: Session, now: float, out: Effects) -> None:
         plan = self._local.plan
@@ -228,12 +257,16 @@ class Driver:
         session.fed_at[slot.step] = now
         activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
         request = session.head_request(slot.step) if len(stages) == 1 and slot.logits else None
-        out.append(_step(activation, request))
+        sample, score = _wanted(request)
+        self._worker.begin(activation, now, out, sample=sample, score=score)
 
     def _went_round(self, session: Session, step: int, now: float, out: Effects) -> None:
+        fed_at, item = session.fed_at.pop(step, None), session.running.get(step)
+        if fed_at is not None and item is not None:
+            (self._token_rounds if len(item.ids) == 1 else self._rounds).append(now - fed_at)
+        session.slack = 1.0
+        self.recovery.moved(session.key, out)
         session.acknowledge(step)
-        if (fed_at := session.fed_at.pop(step, None)) is not None:
-            self._rounds.append(now - fed_at)
         if session.ask.score_top and not session.running and not session.todo and session.finish is None:
             out.append(Publish(session.say(now=now, finish="stop")))
         if session.finish is not None:
@@ -243,6 +276,8 @@ class Driver:
         self._feed(session, now, out)
 
     def _scored(self, session: Session, position: int, scores: Scores, now: float, out: Effects) -> None:
+        if position < session.scored:
+            return  # run again after a loss; it was said
         session.scored = position + len(scores.top_ids)
         out.append(
             Publish(
@@ -286,17 +321,22 @@ class Driver:
             self._ended(session, now, out)
 
     def _fail(self, session: Session, reason: str, now: float, out: Effects) -> None:
-        out.append(Publish(session.say(now=now, finish="error", error=reason, retry=True)))
+        out.append(Publish(session.say(now=now, finish="error", error=reason, retry=True, freed=True)))
         self._ended(session, now, out)
 
-    def _ended(self, session: Session, now: float, out: Effects) -> None:
-        """Free the caches here and on the workers, and let the next one in."""
+    def _let_go(self, session: Session, out: Effects) -> None:
+        """Another driver takes the session up, with what the devices hold of it."""
+        self.recovery.forget(session.key, out)
         out.append(CancelTimer(f"step:{session.key}"))
-        out.append(DropSession(session.key))
+        del self._sessions[session.key]
+
+    def _ended(self, session: Session, now: float, out: Effects) -> None:
+        """Free the caches on all devices, and let the next one in."""
+        self.recovery.forget(session.key, out)
+        out.append(CancelTimer(f"step:{session.key}"))
         plan = self._local.plan
-        if plan is not None and plan.epoch == session.epoch and plan.pipelines:
-            others = {stage.device for stage in plan.pipelines[0].stages} - {self._local.device}
-            for device in sorted(others):
+        if plan is not None and plan.pipelines:
+            for device in sorted({stage.device for stage in plan.pipelines[0].stages} | {self._local.device}):
                 out.append(Publish(Ask("cancel", session.key, self._local.device, plan.epoch), to=device))
         self._admit(now, out)
 
@@ -305,15 +345,21 @@ class Driver:
         out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
 
     def _patience(self, session: Session) -> float:
-        """Seconds until a step counts as lost: many times what the plan predicts for the rows under way, and
-        some times what steps took lately. A session that gives up comes back with the same work once more:
-        a swarm that is late would only get later.
+        """Seconds until a step counts as late: some times the longest that steps took lately, or, before any
+        was measured, many times what the plan predicts for the rows under way. To be late costs a question.
         """
         plan = self._local.plan
-        row_ms = plan.prediction.prompt_token_ms if plan is not None else 0.0
-        rows = sum(len(item.ids) for item in session.running.values()) + CHUNK
-        predicted = deadlines.STEP_TIMES * rows * row_ms / 1000.0
-        return max(deadlines.STEP, predicted, deadlines.ROUND_TIMES * max(self._rounds, default=0.0))
+        alone = all(len(item.ids) == 1 for item in session.running.values())
+        if alone and len(self._token_rounds) >= MEASURED_ROUNDS:
+            usual = max(deadlines.LATE, deadlines.ROUND_TIMES * max(self._token_rounds))
+        else:
+            row_ms = plan.prediction.prompt_token_ms if plan is not None else 0.0
+            token_ms = plan.prediction.token_ms if plan is not None else 0.0
+            rows = sum(len(item.ids) for item in session.running.values()) + CHUNK
+            predicted = deadlines.STEP_TIMES * max(rows * row_ms, token_ms) / 1000.0
+            lately = deadlines.ROUND_TIMES * max(self._rounds, default=0.0)
+            usual = max(deadlines.LATE_UNKNOWN, predicted, lately)
+        return usual * session.slack
 
     def _running(self, key: str) -> Session | None:
         session = self._sessions.get(key)
@@ -323,12 +369,12 @@ class Driver:
         return bool(plan.pipelines) and plan.pipelines[0].driver == self._local.device
 
 
-def _step(activation: Activation, request: Sample | Score | None) -> RunStep:
-    """Run rows of a session's step; at the head with what is wanted of them."""
-    slot = activation.slots[0]
-    return RunStep(
-        Work(activation.epoch, activation.stage, slot.session, slot.step),
-        activation,
+def _wanted(request: Sample | Score | None) -> tuple[Sample | None, Score | None]:
+    return (
         request if isinstance(request, Sample) else None,
         request if isinstance(request, Score) else None,
     )
+
+
+def _changed(session: str, epoch: int) -> Out:
+    return Out(session, 0, epoch, finish="error", error="the plan changed", retry=True)

@@ -6,7 +6,7 @@ from swisd.core.config import DeviceConfig
 from swisd.core.effects import Effect
 from swisd.core.messages import Digest
 from swisd.core.model import Manifest
-from swisd.core.types import Capability, DeviceState, Plan
+from swisd.core.types import Capability, DeviceState, Plan, Units
 
 Effects = list[Effect]
 
@@ -25,7 +25,9 @@ class Local:
     stopping: bool = False
     free_bytes: int = 0
     resident_bytes: int = 0
-    plan: Plan | None = None
+    plan: Plan | None = None  # in service: the newest that was active, else the newest
+    coming: Plan | None = None  # a newer one that is prepared meanwhile
+    loaded: tuple[Units, ...] = ()  # shards in memory
     digest: Digest | None = None
     manifests: dict[str, Manifest] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
@@ -33,6 +35,10 @@ class Local:
     @property
     def device(self) -> str:
         return self.config.device
+
+    @property
+    def newest(self) -> Plan | None:
+        return self.coming or self.plan
 
     @property
     def manifest(self) -> Manifest | None:

@@ -4,13 +4,12 @@ It joins the parts: a device is always a member, a worker when the plan gives it
 holds both ends of the model, and the host when it leads.
 """
 
-from dataclasses import replace
-
 from swisd.core import deadlines
 from swisd.core.change import HostChange
 from swisd.core.config import DeviceConfig
 from swisd.core.driver import Driver
 from swisd.core.effects import (
+    TO_THE_END,
     Activation,
     DropSession,
     Effect,
@@ -54,7 +53,9 @@ from swisd.core.host import Host
 from swisd.core.leadership import Leadership
 from swisd.core.local import Effects, Local, capability_of
 from swisd.core.member import Member
-from swisd.core.messages import Ask, Beat, Call, Digest, Gone
+from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Repair
+from swisd.core.pace import expected_ms
+from swisd.core.service import Service
 from swisd.core.types import Capability, Plan
 from swisd.core.worker import Worker
 
@@ -71,7 +72,8 @@ class NodeMachine:
         self.leadership = Leadership(config)
         self.host = Host(self.local)
         self.worker = Worker(self.local)
-        self.driver = Driver(self.local)
+        self.driver = Driver(self.local, self.worker)
+        self.service = Service(self.local, self.worker, self.driver, self._forget_steps)
         self.change = HostChange(self.local, self.leadership, self.host)
         self._running: dict[Work, Activation] = {}
         self._refined_at = 0.0
@@ -79,10 +81,28 @@ class NodeMachine:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event and say what is to be done."""
         out: Effects = []
+        self._take(event, now, out)
+        at = 0
+        while at < len(out):
+            effect = out[at]
+            if isinstance(effect, Publish) and effect.to == self.local.device:
+                del out[at]  # what a device says to itself needs no bus
+                self._on_message(Received(self.local.device, effect.message), now, out)
+                continue
+            if isinstance(effect, RunStep):
+                self._running[effect.work] = effect.activation
+            elif isinstance(effect, DropSession):
+                for work in [work for work in self._running if work.session == effect.session]:
+                    del self._running[work]
+            at += 1
+        return out
+
+    def _take(self, event: Event, now: float, out: Effects) -> None:
         match event:
             case Received():
                 self._on_message(event, now, out)
             case FrameArrived():
+                self.service.confirm(event.activation.epoch, now, out)
                 if at_head := self.worker.on_frame(event, now, out):
                     self.driver.head(at_head, now, out)
             case StepDone():
@@ -107,13 +127,6 @@ class NodeMachine:
                 self.member.farewell(out)
             case _:
                 self._on_own(event, now, out)
-        for effect in out:
-            if isinstance(effect, RunStep):
-                self._running[effect.work] = effect.activation
-            elif isinstance(effect, DropSession):
-                for work in [work for work in self._running if work.session == effect.session]:
-                    del self._running[work]
-        return out
 
     def _on_message(self, event: Received, now: float, out: Effects) -> None:
         message, leading = event.message, self.leadership.leading
@@ -121,7 +134,7 @@ class NodeMachine:
             case Beat() | Capability() | Gone() if message.device != event.sender:
                 self.local.drop("message in another device's name")
             case Beat() if leading:
-                self.host.on_beat(message, now)
+                self.host.on_beat(message, now, out)
             case Capability() if leading:
                 self.host.on_capability(message, now)
             case Gone() if leading:
@@ -134,6 +147,14 @@ class NodeMachine:
                 self._on_plan(message, now, out)
             case Ask():
                 self._on_ask(message, now, out)
+            case Repair() if message.device != event.sender:
+                self.local.drop("message in another device's name")
+            case Repair():
+                self.service.confirm(message.epoch, now, out)
+                if message.op in ("probe", "resume", "replay"):
+                    self.worker.on_repair(message, event.sender, now, out)
+                else:
+                    self.driver.on_repair(message, now, out)
             case Digest() | Plan():
                 self.local.drop("message in another device's name")
             case _:
@@ -155,26 +176,20 @@ class NodeMachine:
             self.member.beat(now, out)  # the new host waits for it
 
     def _on_plan(self, plan: Plan, now: float, out: Effects) -> None:
-        known = self.local.plan
+        known = self.local.newest
         if known is not None and (plan.epoch, plan.host) < (known.epoch, known.host):
             self.local.drop("plan of an old epoch")
             if self.leadership.leading and self.host.plan is not None and plan.host != self.local.device:
                 out.append(Publish(self.host.plan))  # the bus has kept the other one
             return
-        newer = known is None or _work(plan) != _work(known)
-        if known is not None and not newer and known.active and not plan.active:
-            self.local.drop("plan from before it was active")
-            return
-        self.local.plan = plan
-        if newer:
-            self._running.clear()
-            self.driver.on_plan(plan, now, out)
-            self.worker.on_plan(plan, out)
+        if self.service.on_plan(plan, now, out):
             self.member.beat(now, out)
 
     def _on_ask(self, ask: Ask, now: float, out: Effects) -> None:
         if ask.op == "cancel":
             self.worker.on_session_end(ask.session, out)
+        elif ask.op == "start":
+            self.service.confirm(ask.epoch, now, out)
         self.driver.on_ask(ask, now, out)
 
     def _on_step_done(self, event: StepDone, now: float, out: Effects) -> None:
@@ -184,15 +199,18 @@ class NodeMachine:
         if activation is None or plan is None or work.epoch != plan.epoch:
             return
         last = len(plan.pipelines[activation.pipeline].stages) - 1
-        if activation.stage == last:
-            self.worker.account_head(event, activation)
+        if activation.stage == last and activation.until == TO_THE_END:
+            self.worker.pace.note(event, activation, self.worker.stages)
             self.driver.on_head_done(event, now, out)
             return
-        at_head = self.worker.on_step_done(event, activation, out)
+        at_head = self.worker.on_step_done(event, activation, now, out)
         if at_head is not None:
             self.driver.head(at_head, now, out)
         if activation.stage == 0:
             self.driver.on_fed(work.session, now, out)
+
+    def _forget_steps(self) -> None:
+        self._running.clear()
 
     def _on_timer(self, name: str, now: float, out: Effects) -> None:
         if name == "beat":
@@ -202,7 +220,7 @@ class NodeMachine:
             self.worker.sweep(now, out)
             self._refine(now, out)
             self.member.sessions = self.driver.views()
-            self.member.stage_ms, self.member.token_ms = self.worker.stage_ms, self.driver.token_ms
+            self.member.stage_ms, self.member.token_ms = self.worker.pace.stage_ms, self.driver.token_ms
             self.member.beat(now, out)
             self.change.on_tick(now, out)
             if self.local.connected and self.leadership.on_silence(now):
@@ -219,7 +237,7 @@ class NodeMachine:
             self.member.on_links_timer(now, out)
         elif name == "member-retry":
             self.member.on_retry_timer(now, out)
-        elif name.startswith("step:"):
+        elif name.startswith(("step:", "repair:")):
             self.driver.on_timer(name, now, out)
 
     def _on_bus(self, event: BusChanged, now: float, out: Effects) -> None:
@@ -250,13 +268,13 @@ class NodeMachine:
         """The ends of what this device does for itself."""
         match event:
             case LoadProgress():
-                if self.worker.on_progress(event):
+                if self.service.on_progress(event):
                     self.member.beat(now, out)
             case ShardsLoaded():
-                if self.worker.on_loaded(event, out):
-                    self.member.beat(now, out)
+                self.service.on_loaded(event, out)
+                self.member.beat(now, out)
             case LoadFailed():
-                if self.worker.on_load_failed(event, out):
+                if self.service.on_load_failed(event, out):
                     self.member.beat(now, out)
             case ManifestReady():
                 self.local.manifests[event.model] = event.manifest
@@ -297,32 +315,22 @@ class NodeMachine:
 
     def _forget_own_plan(self, now: float, out: Effects) -> None:
         """What this device planned while it was cut off concerns nobody else, and must not outrank others."""
-        plan = self.local.plan
-        if plan is None or plan.host != self.local.device:
-            return
-        nothing = replace(plan, pipelines=(), active=False)
-        self.local.plan = nothing
-        self._running.clear()
-        self.driver.on_plan(nothing, now, out)
-        self.worker.on_plan(nothing, out)
-        self.local.plan = None
-        self.host.forget()
+        plan = self.local.newest
+        if plan is not None and plan.host == self.local.device:
+            self.service.forget(now, out)
+            self.host.planning.forget()
 
     def _refine(self, now: float, out: Effects) -> None:
         """Correct the own profile when real steps take clearly more or less than it says."""
         plan = self.local.plan
-        if plan is None or not plan.pipelines or self.worker.samples < REFINE_SAMPLES:
+        pace = self.worker.pace
+        if plan is None or not plan.pipelines or pace.samples < REFINE_SAMPLES:
             return
-        expected = self.worker.expected_ms(self.member.profile(plan.model))
+        expected = expected_ms(self.member.profile(plan.model), self.local.manifest, self.worker.stages)
         if expected <= 0 or now - self._refined_at < deadlines.REFINE_EVERY:
             return
-        ratio = self.worker.stage_ms / expected
+        ratio = pace.stage_ms / expected
         if not REFINE_BAND[0] <= ratio <= REFINE_BAND[1]:
             self._refined_at = now
-            self.worker.forget_times()
+            pace.forget()
             self.member.refine(plan.model, ratio, out)
-
-
-def _work(plan: Plan) -> tuple[object, ...]:
-    """What a device must take up anew when it changes; a host that began anew may use an epoch twice."""
-    return plan.epoch, plan.host, plan.model, plan.context, plan.pipelines

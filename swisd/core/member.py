@@ -56,7 +56,7 @@ class Member:
                     state=local.state,
                     epoch=local.ready_epoch
                     if local.state == "ready"
-                    else (local.plan.epoch if local.plan else 0),
+                    else (local.newest.epoch if local.newest else 0),
                     progress=round(local.progress, 3),
                     note=local.note,
                     free_bytes=local.free_bytes,
@@ -65,6 +65,7 @@ class Member:
                     token_ms=round(self.token_ms, 3),
                     sessions=self.sessions,
                     drops=dict(local.drops),
+                    warm=local.loaded[:32],
                 )
             )
         )

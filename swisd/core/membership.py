@@ -61,6 +61,14 @@ class Membership:
             entry.liveness = "suspect"
         return False
 
+    def lose(self, device: str) -> bool:
+        """Count a device as dead until it is heard again; True if it did not already."""
+        entry = self.entries.get(device)
+        if entry is None or entry.liveness in ("dead", "left"):
+            return False
+        entry.liveness = "dead"
+        return True
+
     def sweep(self, now: float) -> list[tuple[Entry, Liveness]]:
         """Apply the deadlines; returns the entries that changed, with what they were before."""
         changed: list[tuple[Entry, Liveness]] = []

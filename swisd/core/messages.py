@@ -107,6 +107,7 @@ class Digest:
     model: Annotated[str, Text(64)] = ""  # manifest sha256 of the model that the swarm is to run
     model_id: Annotated[str, Text(200)] = ""
     model_bytes: Bytes = 0
+    uncovered: Annotated[tuple[DeviceId, ...], Items(64)] = ()  # of the plan, whom nobody could stand in for
     successor: DeviceId | None = None  # the host gives way: this device runs the bus from now on
 
 
@@ -118,7 +119,7 @@ class Ask:
     workers; a worker that cannot go on tells the driver by `fail`.
     """
 
-    op: Literal["start", "renew", "cancel", "fail"]
+    op: Literal["start", "renew", "cancel"]
     session: SessionId
     asker: DeviceId
     epoch: Epoch = 0
@@ -130,6 +131,7 @@ class Ask:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     score_top: Annotated[int, Range(0, 100)] = 0  # above 0: teacher-forced scores instead of new tokens
     from_index: Annotated[int, Range(0, 1 << 31)] = 0  # renew: the next message expected; repairs a gap
+    again: bool = False  # start: it ran before, so devices may still hold rows of it
     note: Note = ""
 
 
@@ -147,6 +149,7 @@ class Out:
     finish: FinishReason | None = None
     error: Note = ""
     retry: bool = False  # ended by the swarm, not by the model: the asker may continue elsewhere
+    freed: bool = False  # and nobody holds rows of it any more
     waiting: Annotated[int, Range(0, 1 << 20)] = 0  # sessions before this one in the driver's queue
     alive: bool = False  # the answer to a renewal while nothing else is to be said: has no place in the order
     prompt_ms: Millis = 0.0
@@ -172,10 +175,11 @@ class Repair:
 
     `probe`: say what you hold (answered by `held`). `resume`: the same, and forget steps below `step`.
     `replay`: send your outputs of stage `stage` for positions `[start, end)` again, to be run up to stage
-    `until`. `done`: the rows up to `end` are in the caches of stage `until`.
+    `until`. `done`: the rows up to `end` are in the caches of stage `until`. `fail`: the session is stuck at
+    the sender for the reason in `note`; `step` is the one concerned.
     """
 
-    op: Literal["probe", "resume", "held", "replay", "done"]
+    op: Literal["probe", "resume", "held", "replay", "done", "fail"]
     session: SessionId
     epoch: Epoch
     step: Annotated[int, Range(0, 1 << 31)]
@@ -185,16 +189,18 @@ class Repair:
     until: Annotated[int, Range(0, 1023)] = 0
     start: Position = 0
     end: Position = 0
+    note: Note = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """To the host: a wish for another model, or for a new plan; or a word about a device of the plan.
 
-    `suspect`: it does not answer its driver. `slow`: again and again it takes far longer than it says.
+    `broken`: the link to it broke. `suspect`: it does not answer its driver. `slow`: again and again it takes
+    far longer than it says.
     """
 
-    op: Literal["model", "replan", "suspect", "slow"]
+    op: Literal["model", "replan", "broken", "suspect", "slow"]
     device: DeviceId
     model_id: Annotated[str, Text(200)] = ""
     about: Annotated[str, Text(16)] = ""  # the device in question

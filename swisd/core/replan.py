@@ -1,13 +1,16 @@
 """When a new plan is worth its price: every change of plan costs loading and a replay of running sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from swisd.core.types import Pipeline, Plan, Prediction
+from swisd.core.failover import ranges_of
+from swisd.core.model import Manifest
+from swisd.core.shards import memory_of
+from swisd.core.types import Capability, Pipeline, Plan, Prediction
 
 WORTH = 0.85  # a new plan must promise at most this part of the current one's time
 
 
-def broken(plan: Plan, present: Sequence[str], failed: Sequence[str]) -> str:
+def broken(plan: Plan, present: Sequence[str], failed: Collection[str]) -> str:
     """Why a plan can no longer run, in words; empty while it can."""
     for device in sorted(devices_of(plan.pipelines)):
         if device in failed:
@@ -34,6 +37,22 @@ def worthwhile(
     if new <= WORTH * old:
         return f"{new:.1f} ms instead of {old:.1f} ms"
     return ""
+
+
+def fits_beside(
+    current: Plan,
+    candidate: Sequence[Pipeline],
+    context: int,
+    devices: Sequence[Capability],
+    manifest: Manifest,
+) -> bool:
+    """Whether each device has room for its shards of both plans, so that one can be loaded beside the other."""
+    now, then = ranges_of(current.pipelines), ranges_of(candidate)
+    for item in devices:
+        ranges = {*now.get(item.device, ()), *then.get(item.device, ())}
+        if ranges and memory_of(manifest, ranges, max(context, current.context)) > item.memory_bytes:
+            return False
+    return True
 
 
 def devices_of(pipelines: Sequence[Pipeline]) -> set[str]:

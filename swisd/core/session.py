@@ -56,13 +56,14 @@ class Session:
     finish: FinishReason | None = None
     finished_at: float = 0.0
     moved: float = 0.0  # when it was admitted, or a step last came back
+    slack: float = 1.0  # grows while its steps are late although nothing is lost
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
 
     @classmethod
     def begin(cls, ask: Ask, epoch: int, max_tokens: int, now: float) -> "Session":
         session = cls(ask, epoch, max_tokens, now, now, emitted=list(ask.emitted))
-        session.todo.extend(_passes(ask))
+        session.todo.extend(session._all_passes())
         return session
 
     @property
@@ -80,6 +81,32 @@ class Session:
             return 0.0
         span = self.token_times[-1] - self.token_times[0]
         return (len(self.token_times) - 1) / span if span > 0 else 0.0
+
+    @property
+    def oldest(self) -> int | None:
+        """Position of the oldest rows under way."""
+        return min((item.position for item in self.running.values()), default=None)
+
+    @property
+    def first_wanted(self) -> int:
+        """Position of the first pass whose answer was not said yet."""
+        return self.scored if self.ask.score_top else self._all_passes()[-1].position
+
+    def halt(self) -> None:
+        """Nothing is under way any more, and nothing is fed, until it is lined up again."""
+        self.running.clear()
+        self.fed_at.clear()
+        self.todo.clear()
+
+    def line_up(self, position: int) -> int:
+        """Go on with the pass that holds this position; returns where that begins."""
+        rest = [item for item in self._all_passes() if item.position + len(item.ids) > position]
+        self.todo = deque(rest)
+        return rest[0].position if rest else position
+
+    def passes(self, start: int, end: int) -> list[Pass]:
+        """The passes within `[start, end)` as they were first run."""
+        return [item for item in self._all_passes() if start <= item.position < end]
 
     def take(self) -> tuple[Slot, Pass] | None:
         """The next rows to run, if there are any now."""
@@ -110,6 +137,22 @@ class Session:
         more = window - len(last)
         return (*self.ask.prompt[-more:], *last) if more > 0 else tuple(last)
 
+    def _all_passes(self) -> list[Pass]:
+        ask = self.ask
+        passes: list[Pass] = []
+        position = 0
+        for size in chunk_sizes(len(ask.prompt)):
+            ids = ask.prompt[position : position + size]
+            passes.append(Pass(position, ids, size if ask.score_top else 0))
+            position += size
+        for token in self.emitted:
+            passes.append(Pass(position, (token,), 0))
+            position += 1
+        if not ask.score_top:
+            last = passes[-1]
+            passes[-1] = Pass(last.position, last.ids, 1)
+        return passes
+
     def acknowledge(self, step: int) -> bool:
         """A pass went round; True if it was awaited."""
         return self.running.pop(step, None) is not None
@@ -135,31 +178,16 @@ class Session:
         finish: FinishReason | None = None,
         error: str = "",
         retry: bool = False,
+        freed: bool = False,
         **scores: tuple[object, ...],
     ) -> Out:
         """The next message to the asker."""
         out = Out(
             self.key, len(self.outs), self.epoch, tokens, finish=finish, error=error[:500], retry=retry,
-            prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
+            freed=freed, prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
         )  # fmt: skip
         self.outs.append(out)
         if finish is not None:
             self.finish, self.finished_at = finish, now
             self.todo.clear()
         return out
-
-
-def _passes(ask: Ask) -> list[Pass]:
-    passes: list[Pass] = []
-    position = 0
-    for size in chunk_sizes(len(ask.prompt)):
-        ids = ask.prompt[position : position + size]
-        passes.append(Pass(position, ids, size if ask.score_top else 0))
-        position += size
-    for token in ask.emitted:
-        passes.append(Pass(position, (token,), 0))
-        position += 1
-    if not ask.score_top:
-        last = passes[-1]
-        passes[-1] = Pass(last.position, last.ids, 1)
-    return passes

@@ -108,7 +108,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """A device keeps these units loaded beside its own work, to take over at once when their device is lost."""
+    """A device keeps these units loaded beside its own work, for when their device is lost."""
 
     device: DeviceId
     start: UnitIndex

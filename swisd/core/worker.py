@@ -1,36 +1,43 @@
-"""A device as a worker: loads its stages of the plan and runs the rows that arrive for them."""
+"""A device as a worker: runs the rows that arrive for its stages, and knows what it holds of each session."""
 
 from collections import deque
 from collections.abc import Iterable
-from statistics import median
+from dataclasses import dataclass, field
 
 from swisd.core import deadlines
 from swisd.core.effects import (
+    TO_THE_END,
     Activation,
     DropSession,
-    LoadShards,
     Notice,
     Publish,
     RunStep,
+    Sample,
+    Score,
     SendFrame,
-    UnloadShards,
     Work,
 )
-from swisd.core.events import (
-    FrameArrived,
-    FrameLost,
-    LinkLost,
-    LoadFailed,
-    LoadProgress,
-    ShardsLoaded,
-    StepDone,
-    StepFailed,
-)
+from swisd.core.events import FrameArrived, FrameLost, LinkLost, StepDone, StepFailed
+from swisd.core.journal import Journal
 from swisd.core.local import Effects, Local
-from swisd.core.messages import Ask
-from swisd.core.types import Plan, Profile, Stage
+from swisd.core.messages import Call, Held, Repair
+from swisd.core.pace import Pace
+from swisd.core.replay import STATELESS
+from swisd.core.shards import Stages, own_stages
+from swisd.core.types import Plan, Slot, Stage
 
-Stages = tuple[tuple[int, Stage], ...]
+ANY_STEP = (1 << 31) - 1
+ROW_VALUE_BYTES = 4  # activations are float32
+
+
+@dataclass(slots=True)
+class Kept:
+    """What this device knows of a session: positions in the caches of each layer, the steps it may run."""
+
+    heard: float
+    lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions
+    steps: dict[int, int] = field(default_factory=dict)  # stage -> the lowest step that is not old
+    least: int = 0  # for stages that ran nothing yet
 
 
 class Worker:
@@ -39,93 +46,40 @@ class Worker:
     def __init__(self, local: Local) -> None:
         self._local = local
         self._stages: Stages = ()
-        self._loaded: tuple[str, Stages, int] | None = None  # model, stages, context in memory
-        self._steps: dict[str, tuple[dict[int, int], float]] = {}  # session -> last step of each stage, heard
-        self._times: deque[float] = deque(maxlen=32)
-        self._token_parts: dict[tuple[str, int], float] = {}
+        self._sessions: dict[str, Kept] = {}
+        self.journal = Journal(local.config.journal_bytes)
+        self.pace = Pace()
         self._over: deque[str] = deque(maxlen=64)  # sessions that ended lately; their rows may still come
         self._noted = ""
 
     @property
-    def stage_ms(self) -> float:
-        """Median time in ms that one token takes in this device's stages."""
-        return median(self._times) if self._times else 0.0
+    def stages(self) -> Stages:
+        """This device's stages of the plan in service, with their places."""
+        return self._stages
 
-    @property
-    def samples(self) -> int:
-        return len(self._times)
+    def serve(self, plan: Plan, *, same_model: bool, out: Effects) -> None:
+        """Run the stages of this plan from now on. What is held of sessions stays where its layers stay."""
+        stages = own_stages(plan, self._local.device)
+        if stages != self._stages:
+            self.pace.forget()
+        self._stages = stages
+        layers = {unit for _, stage in stages for unit in range(stage.start, stage.end)}
+        self.journal.keep_boundaries({stage.end for _, stage in stages} if same_model else set())
+        for session, kept in list(self._sessions.items()):
+            lengths = {unit: at for unit, at in kept.lengths.items() if unit in layers} if same_model else {}
+            if lengths:
+                kept.lengths, kept.steps, kept.least = lengths, {}, 0
+            else:
+                del self._sessions[session]
+                self.journal.forget(session)
+                out.append(DropSession(session))
 
-    def expected_ms(self, profile: Profile | None) -> float:
-        """What the device's profile says of its stages for one token, in ms; 0 if it says nothing."""
-        plan = self._local.plan
-        if profile is None or plan is None or self._local.manifest is None:
-            return 0.0
-        head = self._local.manifest.n_units - 1
-        total = 0.0
-        for _, stage in self._stages:
-            layers = min(stage.end, head) - max(stage.start, 1)
-            total += profile.run_ms + max(layers, 0) * profile.layer_ms
-            total += profile.embed_ms if stage.start == 0 else 0.0
-            total += (profile.head_ms or 0.0) if stage.end > head else 0.0
-        return total
-
-    def forget_times(self) -> None:
-        self._times.clear()
-
-    def on_plan(self, plan: Plan, out: Effects) -> None:
-        """Take up a newer plan: every session of an older one ends here."""
-        local = self._local
-        for session in self._steps:
-            out.append(DropSession(session))
-        self._steps.clear()
-        self._token_parts.clear()
-        self._stages = _own_stages(plan, local.device)
-        if not self._stages:
-            if self._loaded is not None or local.state in ("fetching", "loading", "failed"):
-                out.append(UnloadShards())
-            self._loaded = None
-            if local.state in ("ready", "loading", "fetching", "failed"):
-                local.enter("idle")
-            return
-        wanted = (plan.model, self._stages, plan.context)
-        if wanted == self._loaded and local.state == "ready":
-            local.ready_epoch = plan.epoch
-            return
-        self._loaded = None
-        self._times.clear()
-        local.ready_epoch = 0
-        local.enter("fetching")
-        out.append(Notice("info", f"plan {plan.epoch}: gets and loads {describe(self._stages, plan)}"))
-        out.append(LoadShards(plan.epoch, plan.model, self._stages, plan.context))
-
-    def on_progress(self, event: LoadProgress) -> bool:
-        if not self._current(event.epoch):
-            return False
-        return self._local.enter("loading" if event.loading else "fetching", event.fraction, event.note)
-
-    def on_loaded(self, event: ShardsLoaded, out: Effects) -> bool:
-        plan = self._local.plan
-        if plan is None or not self._current(event.epoch):
-            return False
-        self._loaded = (plan.model, self._stages, plan.context)
-        self._local.ready_epoch = event.epoch
-        self._local.resident_bytes = event.resident_bytes
-        self._local.enter("ready", 1.0)
-        out.append(Notice("info", f"ready: runs {describe(self._stages, plan)} of {plan.model_id}"))
-        return True
-
-    def on_load_failed(self, event: LoadFailed, out: Effects) -> bool:
-        if not self._current(event.epoch):
-            return False
-        self._loaded = None
-        self._local.enter("failed", note=event.reason)
-        out.append(Notice("error", f"cannot run its part of the plan: {event.reason}"))
-        return True
+    # --- rows --------------------------------------------------------------------------------------
 
     def on_frame(self, event: FrameArrived, now: float, out: Effects) -> Activation | None:
         """Check rows from another device. Returns them if they are for the head, which the driver runs."""
         activation, plan = event.activation, self._local.plan
-        if plan is None or activation.epoch != plan.epoch or self._local.ready_epoch != plan.epoch:
+        if plan is None or activation.epoch != plan.epoch or self._local.ready_epoch < plan.epoch:
             self._local.drop("frame of another epoch")
             return None
         mine = dict(self._stages)
@@ -136,55 +90,181 @@ class Worker:
         if activation.stage == 0 or stages[activation.stage - 1].device != event.sender:
             self._local.drop("frame from a device that is not the stage before")
             return None
+        if not activation.slots or any(slot.session in self._over for slot in activation.slots):
+            self._local.drop("rows of a session that ended")
+            return None
         for slot in activation.slots:
             if slot.position + slot.rows > plan.context:
                 self._local.drop("frame beyond the context")
                 return None
-        if not activation.slots or any(slot.session in self._over for slot in activation.slots):
-            self._local.drop("rows of a session that ended")
+        if not self._in_order(activation, mine[activation.stage], now, out):
             return None
-        if not self._in_order(activation, now, out):
-            return None
-        if activation.stage == len(stages) - 1:
-            return activation
-        self.run(activation, out)
-        return None
+        return self._enter(activation, out)
 
-    def run(self, activation: Activation, out: Effects, **head: object) -> None:
-        """Run rows through one of this device's stages; `head` carries sample or score for the last one."""
+    def run(
+        self, activation: Activation, out: Effects, sample: Sample | None = None, score: Score | None = None
+    ) -> None:
+        """Run rows through a stage of this device; `sample` or `score` is what the head does with them."""
+        stage = dict(self._stages).get(activation.stage)
         slot = activation.slots[0]
+        if stage is None:
+            self._local.drop("rows for a stage of another device")
+            return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        out.append(RunStep(work, activation, **head))  # type: ignore[arg-type]
+        out.append(RunStep(work, stage.units, activation, sample, score))
 
-    def on_step_done(self, event: StepDone, activation: Activation, out: Effects) -> Activation | None:
-        """Send the rows on. Returns them if the next stage is this device's own and the last."""
+    def begin(self, activation: Activation, now: float, out: Effects, **head: Sample | Score | None) -> None:
+        """Rows that the driver feeds into its first stage."""
+        stage = dict(self._stages).get(0)
+        if stage is not None and self._in_order(activation, stage, now, out):
+            self.run(activation, out, **head)  # type: ignore[arg-type]
+
+    def on_step_done(
+        self, event: StepDone, activation: Activation, now: float, out: Effects
+    ) -> Activation | None:
+        """Keep and send the rows on. Returns them if the next stage is this device's own and the last."""
         plan = self._local.plan
         if plan is None or event.work.epoch != plan.epoch:
             return None
-        self._account(event, activation)
         stages = plan.pipelines[activation.pipeline].stages
+        stage, slot = stages[activation.stage], activation.slots[0]
+        replayed = activation.until != TO_THE_END
+        if not replayed:
+            self.pace.note(event, activation, self._stages)
+        self._keep(stage, slot, event)
+        if activation.stage == min(activation.until, len(stages) - 1):
+            if slot.logits and replayed:
+                self._tell(plan, slot, activation.until, out)
+            return None
         number = activation.stage + 1
         following = Activation(
-            activation.epoch, activation.pipeline, number, activation.slots, event.rows, event.payload
-        )
+            activation.epoch, activation.pipeline, number, activation.slots, event.rows, event.payload,
+            activation.until,
+        )  # fmt: skip
         target = stages[number].device
         if target != self._local.device:
             out.append(SendFrame(target, following))
             return None
-        if number == len(stages) - 1:
-            return following
-        self.run(following, out)
+        if not self._in_order(following, stages[number], now, out):
+            return None
+        return self._enter(following, out)
+
+    def _enter(self, activation: Activation, out: Effects) -> Activation | None:
+        plan = self._local.plan
+        last = len(plan.pipelines[activation.pipeline].stages) - 1 if plan else 0
+        if activation.stage == last and activation.until == TO_THE_END:
+            return activation
+        if activation.rows or activation.stage != last:
+            self.run(activation, out)
         return None
 
+    def _keep(self, stage: Stage, slot: Slot, event: StepDone) -> None:
+        """Note the outputs of a stage: what comes behind may need them again."""
+        manifest = self._local.manifest
+        if manifest is None:
+            return
+        if stage.end >= manifest.n_units - 1 or event.rows != slot.rows:  # a head alone keeps nothing
+            self.journal.made(slot.session, stage.end, slot.position + slot.rows)
+            return
+        size = event.rows * manifest.hidden * ROW_VALUE_BYTES
+        self.journal.add(slot.session, stage.end, slot.position, slot.rows, event.payload, size)
+
+    def _in_order(self, activation: Activation, stage: Stage, now: float, out: Effects) -> bool:
+        """Whether these are the rows that come next, or ones that are run again; notes them as held."""
+        for slot in activation.slots:
+            kept = self._sessions.get(slot.session)
+            if kept is None:
+                kept = self._sessions[slot.session] = Kept(now)
+            if slot.step < kept.steps.get(activation.stage, kept.least):
+                self._local.drop("repeated frame")
+                return False
+            layers = self._layers(stage)
+            if slot.position > min((kept.lengths.get(unit, 0) for unit in layers), default=STATELESS):
+                self._local.drop("frame out of order")
+                name = self._local.config.name
+                self._fail(
+                    slot.session, slot.step, f"rows are missing on {name}: a frame was lost on its way", out
+                )
+                return False
+            kept.heard = now
+            kept.steps[activation.stage] = slot.step + 1
+            for unit in layers:
+                kept.lengths[unit] = slot.position + slot.rows
+        return True
+
+    def _layers(self, stage: Stage) -> range:
+        manifest = self._local.manifest
+        end = manifest.n_units - 1 if manifest is not None else stage.end
+        return range(max(stage.start, 1), min(stage.end, end))
+
+    # --- repair ------------------------------------------------------------------------------------
+
+    def on_repair(self, repair: Repair, sender: str, now: float, out: Effects) -> None:
+        """Answer the driver: say what is held of a session, or send rows again."""
+        plan = self._local.plan
+        if plan is None or repair.epoch != plan.epoch or not plan.pipelines:
+            return
+        if plan.pipelines[0].driver != sender or repair.session in self._over:
+            return
+        kept = self._sessions.get(repair.session)
+        if repair.op == "resume":
+            if kept is None:
+                kept = self._sessions[repair.session] = Kept(now)
+            kept.heard, kept.least, kept.steps = now, max(kept.least, repair.step), {}
+        if repair.op in ("probe", "resume"):
+            held = tuple(self._held(number, stage, repair.session) for number, stage in self._stages)
+            answer = Repair("held", repair.session, plan.epoch, repair.step, self._local.device, held)
+            out.append(Publish(answer, to=sender))
+        elif repair.op == "replay":
+            self._replay(repair, plan, out)
+
+    def _held(self, number: int, stage: Stage, session: str) -> Held:
+        kept = self._sessions.get(session)
+        lengths = kept.lengths if kept is not None else {}
+        length = min((lengths.get(unit, 0) for unit in self._layers(stage)), default=STATELESS)
+        return Held(number, length, *self.journal.kept(session, stage.end))
+
+    def _replay(self, repair: Repair, plan: Plan, out: Effects) -> None:
+        """Send what the journal has; the last pass asks for a word when it is done."""
+        stages = plan.pipelines[0].stages
+        if repair.stage not in dict(self._stages) or not repair.stage < repair.until < len(stages):
+            self._local.drop("replay of a stage of another device")
+            return
+        entries = self.journal.passes(repair.session, stages[repair.stage].end, repair.start, repair.end)
+        target = stages[repair.stage + 1].device
+        for number, entry in enumerate(entries):
+            last = number == len(entries) - 1
+            slot = Slot(repair.session, repair.step + number, entry.position, entry.rows, int(last))
+            rows = Activation(
+                plan.epoch, 0, repair.stage + 1, (slot,), entry.rows, entry.payload, repair.until
+            )
+            out.append(SendFrame(target, rows))
+
+    # --- trouble -----------------------------------------------------------------------------------
+
     def on_step_failed(self, event: StepFailed, out: Effects) -> None:
-        self._report(event.work.session, f"a step failed on {self._local.config.name}: {event.reason}", out)
+        kept, stage = self._sessions.get(event.work.session), dict(self._stages).get(event.work.stage)
+        if kept is not None and stage is not None:
+            for unit in self._layers(stage):
+                kept.lengths[unit] = 0
+        self._fail(
+            event.work.session,
+            event.work.step,
+            f"a step failed on {self._local.config.name}: {event.reason}",
+            out,
+        )
 
     def on_frame_lost(self, event: FrameLost, out: Effects) -> None:
-        session = event.activation.slots[0].session
-        self._report(session, f"rows did not reach {self._local.name_of(event.device)}: {event.reason}", out)
+        slot = event.activation.slots[0]
+        self._fail(
+            slot.session,
+            slot.step,
+            f"rows did not reach {self._local.name_of(event.device)}: {event.reason}",
+            out,
+        )
 
     def on_link_lost(self, event: LinkLost, sessions: Iterable[str], out: Effects) -> None:
-        """Rows on their way to the next stage may be gone: better to begin these sessions anew than to wait.
+        """Rows on their way may be gone, and the device with them: driver and host are told.
 
         `sessions` are those that this device drives; those whose rows it passed on are added.
         """
@@ -192,93 +272,52 @@ class Worker:
         if plan is None or not plan.pipelines:
             return
         stages = plan.pipelines[0].stages
-        after = {stages[number + 1].device for number, _ in self._stages if number + 1 < len(stages)}
-        if event.device in after:
-            for session in sorted({*sessions, *self._steps}):
-                self._report(
-                    session, f"the link to {self._local.name_of(event.device)} broke: {event.reason}", out
-                )
+        mine = {number for number, _ in self._stages}
+        beside = {at for number in mine for at in (number - 1, number + 1) if 0 <= at < len(stages)}
+        near = {stages[at].device for at in beside}
+        if event.device not in near:
+            return
+        note = f"the link to {self._local.name_of(event.device)} broke: {event.reason}"
+        call = Call("broken", self._local.device, about=event.device, epoch=plan.epoch, note=note[:500])
+        out.append(Publish(call))
+        if event.device in {stages[number + 1].device for number in mine if number + 1 < len(stages)}:
+            for session in sorted({*sessions, *self._sessions}):
+                self._fail(session, ANY_STEP, note, out)
 
     def on_session_end(self, session: str, out: Effects) -> None:
         self._over.append(session)
-        if self._steps.pop(session, None) is not None:
+        self.journal.forget(session)
+        if self._sessions.pop(session, None) is not None:
             out.append(DropSession(session))
 
     def sweep(self, now: float, out: Effects) -> None:
         """Free sessions whose driver fell silent."""
-        for session, (_, heard) in list(self._steps.items()):
-            if now - heard > deadlines.IDLE_SESSION:
+        for session, kept in list(self._sessions.items()):
+            if now - kept.heard > deadlines.IDLE_SESSION:
                 self.on_session_end(session, out)
 
-    def _in_order(self, activation: Activation, now: float, out: Effects) -> bool:
-        for slot in activation.slots:
-            steps, _ = self._steps.get(slot.session, ({}, now))
-            last = steps.get(activation.stage, -1)
-            if slot.step <= last:
-                self._local.drop("repeated frame")
-                return False
-            if slot.step != last + 1:
-                self._local.drop("frame out of order")
-                name = self._local.config.name
-                self._report(slot.session, f"rows are missing on {name}: a frame was lost on its way", out)
-                return False
-            steps[activation.stage] = slot.step
-            self._steps[slot.session] = (steps, now)
-        return True
+    # --- words -------------------------------------------------------------------------------------
 
-    def _account(self, event: StepDone, activation: Activation) -> None:
-        slots = activation.slots
-        if len(slots) != 1 or slots[0].rows != 1:
-            return
-        key = (slots[0].session, slots[0].step)
-        spent = self._token_parts.pop(key, 0.0) + event.compute_ms
-        last = max(number for number, _ in self._stages)
-        if activation.stage == last:
-            self._times.append(spent)
-        else:
-            if len(self._token_parts) > 256:
-                self._token_parts.clear()
-            self._token_parts[key] = spent
+    def _tell(self, plan: Plan, slot: Slot, until: int, out: Effects) -> None:
+        """The last of the rows that are run again is in the caches."""
+        word = Repair(
+            "done",
+            slot.session,
+            plan.epoch,
+            slot.step,
+            self._local.device,
+            until=until,
+            end=slot.position + slot.rows,
+        )
+        out.append(Publish(word, to=plan.pipelines[0].driver))
 
-    def account_head(self, event: StepDone, activation: Activation) -> None:
-        """The head's time belongs to this device's stages too."""
-        self._account(event, activation)
-
-    def _current(self, epoch: int) -> bool:
-        return self._local.plan is not None and self._local.plan.epoch == epoch
-
-    def _report(self, session: str, note: str, out: Effects) -> None:
-        """Tell the driver that a session cannot go on, so that nobody waits for a deadline."""
+    def _fail(self, session: str, step: int, note: str, out: Effects) -> None:
+        """Tell the driver that a session is stuck, so that nobody waits for a deadline."""
         plan = self._local.plan
         if note != self._noted:  # each of many sessions may meet the same trouble
             self._noted = note
             out.append(Notice("warning", note))
         for pipeline in plan.pipelines if plan else ():
-            message = Ask("fail", session, self._local.device, plan.epoch if plan else 0, note=note[:500])
-            out.append(Publish(message, to=pipeline.driver))
-
-
-def _own_stages(plan: Plan, device: str) -> Stages:
-    return tuple(
-        (number, stage)
-        for pipeline in plan.pipelines
-        for number, stage in enumerate(pipeline.stages)
-        if any(member.device == device for member in stage.members)
-    )
-
-
-def describe(stages: Stages, plan: Plan) -> str:
-    """Stages in words: `the embedding, layers 1-12 and the head`."""
-    n_units = max((stage.end for pipeline in plan.pipelines for stage in pipeline.stages), default=0)
-    parts: list[str] = []
-    for _, stage in stages:
-        low, high = max(stage.start, 1), min(stage.end, n_units - 1)
-        if stage.start == 0:
-            parts.append("the embedding")
-        if high > low:
-            parts.append(f"layers {low}-{high - 1}" if high - 1 > low else f"layer {low}")
-        if stage.end == n_units:
-            parts.append("the head")
-    return (
-        parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else "nothing"
-    )
+            epoch = plan.epoch if plan else 0
+            word = Repair("fail", session, epoch, step, self._local.device, note=note[:500])
+            out.append(Publish(word, to=pipeline.driver))

@@ -1,0 +1,137 @@
+"""Who takes over when devices of a plan are lost, so that all others keep their shards and what they hold.
+
+The cuts stay where they are: a stage's inputs are in the journal of the stage before, so only what is lost is
+run again. Where no single device has room for all that one device ran, a new placement is made instead.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from swisd.core.costmodel import Unpriced, predict, profile_of
+from swisd.core.model import Manifest
+from swisd.core.shards import memory_of
+from swisd.core.types import Capability, DeviceId, Member, Pipeline, Plan, Spare, Units
+
+MOST_PRICED = 24  # candidates that are compared by what the whole plan would take
+
+
+def ranges_of(pipelines: Sequence[Pipeline]) -> dict[DeviceId, tuple[Units, ...]]:
+    """What each device runs, in order of the pipeline."""
+    found: dict[DeviceId, tuple[Units, ...]] = {}
+    for pipeline in pipelines:
+        for stage in pipeline.stages:
+            found[stage.device] = (*found.get(stage.device, ()), stage.units)
+    return found
+
+
+def can_run(device: Capability, manifest: Manifest, model: str, ranges: Collection[Units]) -> bool:
+    """Whether a device has measured what these units ask of it."""
+    profile = profile_of(device, model)
+    if profile is None:
+        return False
+    return profile.head_ms is not None or all(end < manifest.n_units for _, end in ranges)
+
+
+def patch(
+    plan: Plan,
+    lost: Collection[DeviceId],
+    devices: Sequence[Capability],
+    manifest: Manifest,
+    host: DeviceId,
+    warm: Mapping[DeviceId, Collection[Units]],
+) -> tuple[Pipeline, ...]:
+    """The plan's pipelines with each lost device replaced by one of `devices`; empty if that cannot be.
+
+    `warm` says which shards a device has in memory: one that has them goes before one that has to load them,
+    then the plan that is predicted to be the fastest.
+    """
+    pipelines = plan.pipelines
+    pool = [item for item in devices if item.device not in lost]
+    for gone, ranges in ranges_of(plan.pipelines).items():
+        if gone not in lost:
+            continue
+        runs = ranges_of(pipelines)
+        able = [
+            item
+            for item in pool
+            if can_run(item, manifest, plan.model, ranges)
+            and memory_of(manifest, {*runs.get(item.device, ()), *ranges}, plan.context) <= item.memory_bytes
+        ]
+        ready = [item for item in able if set(ranges) <= set(warm.get(item.device, ()))]
+        best: tuple[float, DeviceId] | None = None
+        for item in _quickest(ready or able, plan.model):
+            tried = _replaced(pipelines, gone, item.device)
+            try:
+                ms = predict(
+                    manifest, plan.model, [*devices, *_stand_ins(devices, lost)], host, tried
+                ).token_ms
+            except Unpriced:
+                ms = 1e9  # another lost device is still in it; any figure will do to go on
+            if best is None or (ms, item.device) < best:
+                best = ms, item.device
+        if best is None:
+            return ()
+        pipelines = _replaced(pipelines, gone, best[1])
+    return pipelines
+
+
+def _stand_ins(devices: Sequence[Capability], lost: Collection[DeviceId]) -> list[Capability]:
+    known = {item.device for item in devices}
+    return (
+        [replace(devices[0], device=gone, links=()) for gone in lost if gone not in known] if devices else []
+    )
+
+
+def _quickest(devices: Sequence[Capability], model: str) -> list[Capability]:
+    def layer_ms(device: Capability) -> float:
+        profile = profile_of(device, model)
+        return profile.layer_ms if profile is not None else 1e9
+
+    return sorted(devices, key=lambda item: (layer_ms(item), item.device))[:MOST_PRICED]
+
+
+def _replaced(pipelines: Sequence[Pipeline], gone: DeviceId, by: DeviceId) -> tuple[Pipeline, ...]:
+    return tuple(
+        Pipeline(
+            tuple(
+                replace(stage, members=(Member(by),)) if stage.device == gone else stage
+                for stage in pipeline.stages
+            )
+        )
+        for pipeline in pipelines
+    )
+
+
+def choose_spares(
+    plan: Plan, devices: Sequence[Capability], manifest: Manifest
+) -> tuple[tuple[Spare, ...], tuple[DeviceId, ...]]:
+    """Who keeps whose units loaded, and the devices of the plan that nobody can stand in for.
+
+    Whose loss would cost most, by the bytes that had to be loaded, is covered first; a spare that is there
+    already stays, else the device with the most room takes it.
+    """
+    runs = ranges_of(plan.pipelines)
+    held: dict[DeviceId, set[Units]] = {device: set(ranges) for device, ranges in runs.items()}
+    before = {(spare.device, spare.units) for spare in plan.spares}
+    spares: list[Spare] = []
+    uncovered: list[DeviceId] = []
+    cost = {
+        device: sum(manifest.resident_bytes(*units) for units in ranges) for device, ranges in runs.items()
+    }
+    for covered in sorted(runs, key=lambda device: (-cost[device], device)):
+        ranges = runs[covered]
+        best: tuple[bool, int, DeviceId] | None = None
+        for item in devices:
+            if item.device == covered or not can_run(item, manifest, plan.model, ranges):
+                continue
+            need = memory_of(manifest, {*held.get(item.device, ()), *ranges}, plan.context)
+            if need <= item.memory_bytes:
+                kept = all((item.device, units) in before for units in ranges)
+                key = (not kept, need - item.memory_bytes, item.device)
+                best = key if best is None else min(best, key)
+        if best is None:
+            uncovered.append(covered)
+            continue
+        spares += [Spare(best[2], *units) for units in ranges]
+        held.setdefault(best[2], set()).update(ranges)
+    return tuple(spares), tuple(uncovered)

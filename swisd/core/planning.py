@@ -1,0 +1,403 @@
+"""The host's plan: when it is made anew, by whom it is carried out, and who stands by."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from swisd.core import deadlines
+from swisd.core.costmodel import Unpriced, predict
+from swisd.core.effects import Notice, Publish
+from swisd.core.failover import choose_spares, patch, ranges_of
+from swisd.core.local import Effects, Local
+from swisd.core.membership import Membership
+from swisd.core.model import Manifest
+from swisd.core.placement import Placement, Wish, place
+from swisd.core.replan import broken, devices_of, fits_beside, worthwhile
+from swisd.core.roster import name_of
+from swisd.core.shards import memory_of
+from swisd.core.types import Capability, Pipeline, Plan, Prediction, Verdict
+
+NOTHING = Prediction(0.0, 0.0, (), ())
+
+
+class Planning:
+    """Makes plans from what the members say; the host gives it new members with each reign."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self.members = Membership()
+        self.plan: Plan | None = None
+        self.epoch = 0  # the highest that was made or heard of
+        self.uncovered: tuple[str, ...] = ()  # devices of the plan that nobody could stand in for
+        self._dirty_since: float | None = None
+        self._renew = ""  # why the plan must be made anew although none of its devices is gone
+        self._told_at = 0.0  # when the plan was last published for the devices that load it
+        self._active_at = 0.0
+        self._bans: dict[str, tuple[float, str]] = {}
+        self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
+        self._reborn: set[str] = set()  # devices of the plan that began anew, with nothing in memory
+        self._covered: object = None  # what the spares were chosen from
+
+    def begin(self, members: Membership, now: float) -> None:
+        """A reign begins. A plan that the lost host had in service is carried on where it can be."""
+        self.members = members
+        plan = self._local.plan
+        self.plan, self._renew, self._covered = None, "", None
+        if plan is not None:
+            self.epoch = max(self.epoch, plan.epoch)
+            if plan.active and plan.pipelines and plan.host != self._local.device:
+                self.plan, self._renew = plan, "the host changed"
+        self._dirty_since = now
+
+    def forget(self) -> None:
+        """Nobody ever saw these plans: their epochs need not be outranked."""
+        self.plan, self.epoch = None, 0
+
+    def touch(self, now: float) -> None:
+        """Something changed that a plan depends on."""
+        if self._dirty_since is None:
+            self._dirty_since = now
+
+    def renew(self, reason: str, now: float) -> None:
+        """The plan is overtaken: make it anew."""
+        self._renew = reason
+        self.touch(now)
+
+    def can_do_without(self, device: str) -> bool:
+        """Whether somebody keeps all that this device runs loaded."""
+        plan = self.plan
+        spares = {item.units for item in plan.spares if item.device != device} if plan else set()
+        return plan is not None and set(ranges_of(plan.pipelines).get(device, ())) <= spares
+
+    def on_reborn(self, device: str, name: str, now: float) -> None:
+        """A device of the plan began anew: what it had loaded is gone."""
+        self._reborn.add(device)
+        self.renew(f"{name} began anew", now)
+
+    def fence(self, epoch: int, now: float) -> None:
+        """Stay above every epoch that is about; a plan that was overtaken is made anew."""
+        self.epoch = max(self.epoch, epoch)
+        if self.plan is not None and epoch > self.plan.epoch:
+            self.renew("another host made a plan", now)
+
+    def ban(self, device: str, reason: str, now: float) -> None:
+        """Leave a device out for a while."""
+        self._bans[device] = (now + deadlines.BAN, reason)
+        self.touch(now)
+
+    def on_progress(self, device: str, progress: float, now: float) -> None:
+        """How far a device is with loading, by its heartbeat."""
+        before = self._progress.get(device)
+        if before is None or before[0] != progress:
+            self._progress[device] = (progress, now)
+
+    def uses(self, device: str) -> bool:
+        """Whether the plan needs this device."""
+        return self.plan is not None and device in devices_of(self.plan.pipelines)
+
+    def empty(self, out: Effects) -> None:
+        """End the plan with one that has nothing in it."""
+        if self.plan is not None:
+            self.epoch += 1
+            out.append(
+                Publish(replace(
+                    self.plan, epoch=self.epoch, pipelines=(), prediction=NOTHING, verdicts=(), active=False,
+                    problem="", spares=(),
+                ))
+            )  # fmt: skip
+
+    def withdraw(self, out: Effects) -> None:
+        """End a plan that broke while no device holds the model, so that nobody waits for it."""
+        plan = self.plan or self._local.plan  # perhaps the lost host's, which askers still rely on
+        if plan is None or not plan.pipelines:
+            return
+        if reason := self._broken(plan):
+            self.epoch += 1
+            problem = f"{reason}, and no device holds {plan.model_id}"
+            self.plan = replace(
+                plan, epoch=self.epoch, host=self._local.device, pipelines=(), prediction=NOTHING,
+                verdicts=(), active=False, problem=problem[:500], spares=(),
+            )  # fmt: skip
+            out.append(Publish(self.plan))
+            out.append(Notice("warning", f"no plan: {problem}"))
+
+    def sweep(self, now: float) -> None:
+        """Bans end."""
+        for device in [device for device, ban in self._bans.items() if ban[0] <= now]:
+            del self._bans[device]
+            self.touch(now)
+
+    # --- making a plan -----------------------------------------------------------------------------
+
+    def consider(
+        self, sha: str, model: tuple[str, int], manifest: Manifest, now: float, out: Effects
+    ) -> None:
+        """Make a new plan if there is none, it broke, or a better one is worth it.
+
+        `model` is its id and the size of its manifest. What broke is mended at once; all else waits until the
+        members have settled.
+        """
+        if self._dirty_since is None:
+            return
+        devices = [item for item in self.members.usable() if item.device not in self._bans]
+        current = self.plan if self.plan is not None and self.plan.model == sha else None
+        if current is not None and current.pipelines and (current.active or self.busy()):
+            reason = self._broken(current) or self._renew
+            if reason and self._mend(current, reason, devices, manifest, now, out):
+                return
+        if now - self._dirty_since < deadlines.SETTLE:
+            return
+        if current is not None and current.pipelines:
+            reason = self._broken(current) or self._renew or self._unfit(current, manifest)
+            if not reason and any(entry.liveness == "suspect" for entry in self.members.present()):
+                return  # wait for the deadline to tell
+        else:
+            reason = "first plan"
+            if self._still_measuring(sha, now):
+                return
+        self._dirty_since = None
+        config = self._local.config
+        context, least = min(manifest.context, config.context), config.min_context
+        found = place(manifest, sha, devices, config.device, Wish(context, least, config.objective))
+        if not reason and current is not None:
+            if not found.pipelines:
+                return
+            try:
+                priced = predict(manifest, sha, devices, config.device, current.pipelines)
+            except Unpriced:  # a capability from before it measured itself came late
+                priced = current.prediction
+            reason = worthwhile(priced, current, found.prediction, found.pipelines, found.context)
+            if not reason or not self._may_change(current, found, devices, manifest, now):
+                if reason:
+                    self._dirty_since = now  # look again when the sessions are done
+                self._update_verdicts(current, found, out)
+                return
+        self._publish(sha, model, found, reason, now, out)
+
+    def _mend(
+        self,
+        current: Plan,
+        reason: str,
+        devices: list[Capability],
+        manifest: Manifest,
+        now: float,
+        out: Effects,
+    ) -> bool:
+        """Put others in the place of those that are gone, and leave all else as it is."""
+        gone = devices_of(current.pipelines) - {item.device for item in devices}
+        warm = {entry.device: entry.beat.warm for entry in self.members.present() if entry.beat}
+        pipelines: tuple[Pipeline, ...] = ()
+        for lost in (gone | self._reborn, gone):
+            pipelines = pipelines or patch(current, lost, devices, manifest, self._local.device, warm)
+        self._reborn.clear()
+        try:
+            prediction = predict(manifest, current.model, devices, self._local.device, pipelines)
+        except Unpriced:
+            return False
+        if not pipelines:
+            return False
+        here = {item.device for item in devices}
+        taken = {(device, units) for device, ranges in ranges_of(pipelines).items() for units in ranges}
+        spares = tuple(
+            item for item in current.spares if item.device in here and (item.device, item.units) not in taken
+        )
+        used = devices_of(pipelines)
+        verdicts = tuple(
+            replace(item, used=True, reason=f"runs what was lost with {self._names(gone)}")
+            if item.device in used and not item.used
+            else replace(item, used=False, reason="left out: it is gone")
+            if item.device in gone
+            else item
+            for item in current.verdicts
+        )
+        self._renew = ""
+        self.epoch += 1
+        self._set(
+            replace(
+                current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, prediction=prediction,
+                verdicts=verdicts, active=False, spares=spares,
+            ), reason, now, out,
+        )  # fmt: skip
+        self._dirty_since = now  # and a better one is looked for in peace
+        return True
+
+    def _may_change(
+        self,
+        current: Plan,
+        found: Placement,
+        devices: list[Capability],
+        manifest: Manifest,
+        now: float,
+    ) -> bool:
+        """Under running sessions a plan changes only where both plans fit the memory at once, and not often."""
+        if not self.busy():
+            return True
+        calm = now - self._active_at >= deadlines.CALM
+        return (
+            calm
+            and current.active
+            and fits_beside(current, found.pipelines, found.context, devices, manifest)
+        )
+
+    def _unfit(self, plan: Plan, manifest: Manifest) -> str:
+        """A device of the plan that offers less by now than it needs, in words."""
+        for device, ranges in ranges_of(plan.pipelines).items():
+            entry = self.members.entries.get(device)
+            capability = entry.capability if entry else None
+            if capability is not None and capability.memory_bytes < memory_of(
+                manifest, set(ranges), min(plan.context, self._local.config.min_context)
+            ):
+                return f"{name_of(entry)} offers too little memory by now"
+        return ""
+
+    def _broken(self, plan: Plan) -> str:
+        """Why a plan can no longer run, with the devices' names; empty while it can."""
+        reason = broken(plan, [entry.device for entry in self.members.present()], self._bans)
+        for device in devices_of(plan.pipelines):
+            reason = reason.replace(f"device {device}", name_of(self.members.entries.get(device)))
+        return reason
+
+    def _publish(
+        self, sha: str, model: tuple[str, int], found: Placement, reason: str, now: float, out: Effects
+    ) -> None:
+        config = self._local.config
+        if not found.pipelines and self._already_said(found) and not self._renew:
+            return
+        self._renew = ""
+        self.epoch += 1
+        plan = Plan(
+            epoch=self.epoch,
+            host=config.device,
+            model=sha,
+            model_id=model[0],
+            model_bytes=model[1],
+            context=found.context,
+            objective=config.objective,
+            pipelines=found.pipelines,
+            prediction=found.prediction,
+            verdicts=self._verdicts(found),
+            problem=self._problem(found),
+        )
+        self._set(plan, reason, now, out)
+
+    def _set(self, plan: Plan, reason: str, now: float, out: Effects) -> None:
+        self.plan, self._covered, self.uncovered = plan, None, ()
+        self._progress = dict.fromkeys(self._progress, (-1.0, now))
+        self._told_at = now
+        out.append(Publish(plan))
+        if plan.pipelines:
+            text = f"plan {plan.epoch} ({reason}): {len(devices_of(plan.pipelines))} device(s)"
+            out.append(Notice("info", f"{text}, {plan.prediction.token_ms:.1f} ms/token predicted"))
+        else:
+            out.append(Notice("warning", f"no plan: {plan.problem}"))
+
+    def _already_said(self, found: Placement) -> bool:
+        plan = self.plan
+        if plan is None or plan.pipelines:
+            return False
+        return plan.problem == self._problem(found) and plan.verdicts == self._verdicts(found)
+
+    def _problem(self, found: Placement) -> str:
+        """Why there is no pipeline; devices that are left out for a while may be the reason."""
+        if found.pipelines or not self._bans:
+            return found.problem[:500]
+        notes = [
+            f"{name_of(self.members.entries.get(device))} {reason}"
+            for device, (_, reason) in sorted(self._bans.items())
+        ]
+        said = [found.problem] if found.verdicts else []  # without a device left it says nothing of use
+        return "; ".join((*said, *notes))[:500]
+
+    def _update_verdicts(self, current: Plan, found: Placement, out: Effects) -> None:
+        """Keep the plan, but tell newcomers why they are not in it."""
+        known = {verdict.device for verdict in current.verdicts}
+        used = devices_of(current.pipelines)
+        news = tuple(
+            replace(verdict, used=False)
+            for verdict in self._verdicts(found)
+            if verdict.device not in known and verdict.device not in used
+        )
+        if news:
+            kept = tuple(
+                replace(verdict, reason="left out: joined after the plan was made, which stays as it is")
+                if verdict.reason.startswith("runs")
+                else verdict
+                for verdict in news
+            )
+            self.plan = replace(current, verdicts=(*current.verdicts, *kept))
+            out.append(Publish(self.plan))
+
+    def _verdicts(self, found: Placement) -> tuple[Verdict, ...]:
+        banned = tuple(
+            Verdict(device, False, f"left out: {reason}"[:500])
+            for device, (_, reason) in sorted(self._bans.items())
+        )
+        return (*found.verdicts, *banned)
+
+    def _still_measuring(self, model: str, now: float) -> bool:
+        """Whether a first plan would be made before a newcomer knows its own speed and its links."""
+        present = self.members.present()
+        for entry in present:
+            capability = entry.capability
+            known = capability is not None and any(item.model == model for item in capability.profiles)
+            if known and capability is not None and len(present) > 1:
+                known = bool(capability.links)
+            if (
+                not known
+                and now - entry.joined < deadlines.MEASURING
+                and (entry.beat is None or entry.beat.state != "failed")
+            ):
+                return True
+        return False
+
+    def busy(self) -> bool:
+        """Whether sessions run."""
+        return any(entry.beat is not None and entry.beat.sessions for entry in self.members.present())
+
+    def _names(self, devices: Collection[str]) -> str:
+        return ", ".join(name_of(self.members.entries.get(device)) for device in sorted(devices))
+
+    # --- carrying it out ---------------------------------------------------------------------------
+
+    def follow_loading(self, now: float, out: Effects) -> None:
+        """Make the plan active once every stage is loaded; give up on a device that fails or stalls."""
+        plan = self.plan
+        if plan is None or plan.active or not plan.pipelines:
+            return
+        waiting = unheard = False
+        for device in sorted(devices_of(plan.pipelines)):
+            entry = self.members.entries.get(device)
+            beat = entry.beat if entry else None
+            if beat is not None and beat.epoch == plan.epoch and beat.state == "ready":
+                continue
+            waiting = True
+            unheard = unheard or beat is None or beat.epoch != plan.epoch
+            failed = beat is not None and beat.epoch == plan.epoch and beat.state == "failed"
+            moved = self._progress.setdefault(device, (0.0, now))[1]
+            if failed or now - moved > deadlines.LOAD_STALL:
+                note = beat.note if failed and beat else f"no progress for {deadlines.LOAD_STALL:.0f} s"
+                self.ban(device, f"could not load its shard: {note}", now)
+        if unheard and now - self._told_at >= deadlines.RETRY:  # the message was lost, or refused as corrupt
+            self._told_at = now
+            out.append(Publish(plan))
+        if not waiting:
+            self.plan, self._active_at = replace(plan, active=True), now
+            out.append(Publish(self.plan))
+            out.append(Notice("info", f"plan {plan.epoch} is active"))
+
+    def cover(self, manifest: Manifest, now: float, out: Effects) -> None:
+        """Let devices with room to spare keep others' units loaded."""
+        plan = self.plan
+        if plan is None or not plan.active or not self._local.config.spares:
+            return
+        if now - self._active_at < deadlines.SETTLE:
+            return
+        devices = [item for item in self.members.usable() if item.device not in self._bans]
+        chosen_from = (plan.epoch, devices)
+        if chosen_from == self._covered:
+            return
+        self._covered = chosen_from
+        spares, self.uncovered = choose_spares(plan, devices, manifest)
+        if spares != plan.spares:
+            self.plan = replace(plan, spares=spares)
+            out.append(Publish(self.plan))
+            self._covered = chosen_from

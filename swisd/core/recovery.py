@@ -1,0 +1,257 @@
+"""How a driver brings a session back to life when a step does not come round, or under a new plan.
+
+It asks each device of the plan what it holds. Whoever does not answer is named to the host. Once all have
+answered, the rows that a stage lacks are run again (`replay.py`), and the session goes on where it stood:
+what was under way is fed anew, and what it says does not change by that.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from swisd.core import deadlines
+from swisd.core.effects import Activation, CancelTimer, Notice, Publish, SetTimer
+from swisd.core.local import Effects, Local
+from swisd.core.messages import Call, Held, Repair
+from swisd.core.replay import STATELESS, Span, reachable, spans
+from swisd.core.session import Session
+from swisd.core.types import Plan, Slot
+
+MAX_TRIES = 6
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try to bring a session back: who still has to answer, what they hold, what is run again."""
+
+    session: Session
+    why: str
+    began: float
+    tries: int = 0
+    step: int = 0  # answers name it, and rows from it on are new
+    looking: bool = False  # only a look: nothing was forgotten yet
+    asked: int = 0  # times that those who do not answer were asked
+    silent: set[str] = field(default_factory=set)
+    held: dict[int, Held] = field(default_factory=dict)
+    running: dict[int, int] = field(default_factory=dict)  # last stage of a span -> position to be reached
+    rows: int = 0
+
+
+class Recovery:
+    """The sessions of a driver that are brought back. `feed` is called when one may go on, `give_up` when it
+    cannot; `begin` hands rows to the device's own first stage."""
+
+    def __init__(
+        self,
+        local: Local,
+        begin: Callable[[Activation, float, Effects], None],
+        feed: Callable[[Session, float, Effects], None],
+        give_up: Callable[[Session, str, float, Effects], None],
+    ) -> None:
+        self._local, self._begin, self._feed, self._give_up = local, begin, feed, give_up
+        self._attempts: dict[str, Attempt] = {}
+        self._named: set[tuple[int, str]] = set()  # (epoch, device) that the host was told of
+        self._strikes: dict[str, list[float]] = {}  # device -> when it was found late
+
+    def busy(self, session: str) -> bool:
+        """Whether the session waits for answers or for rows that are run again."""
+        attempt = self._attempts.get(session)
+        return attempt is not None and not attempt.looking
+
+    def start(self, session: Session, why: str, now: float, out: Effects) -> None:
+        """Stop feeding the session, and find out what is held of it."""
+        before = self._attempts.get(session.key)
+        tries = before.tries + 1 if before is not None and not before.looking else 0
+        began = before.began if before is not None and not before.looking else now
+        if tries >= MAX_TRIES:
+            self.forget(session.key, out)
+            self._give_up(session, f"it could not be brought back ({why})", now, out)
+            return
+        session.halt()
+        out.append(CancelTimer(f"step:{session.key}"))
+        self._ask("resume", Attempt(session, why, began, tries), now, out)
+
+    def look(self, session: Session, now: float, out: Effects) -> None:
+        """A step is late: find out where it is, without forgetting it."""
+        if session.key not in self._attempts:
+            self._ask("probe", Attempt(session, "a step is late", now, looking=True), now, out)
+
+    def moved(self, session: str, out: Effects) -> None:
+        """A late step came round after all."""
+        attempt = self._attempts.get(session)
+        if attempt is not None and attempt.looking:
+            self.forget(session, out)
+
+    def forget(self, session: str, out: Effects) -> None:
+        """The session is over, or handed back."""
+        if self._attempts.pop(session, None) is not None:
+            out.append(CancelTimer(f"repair:{session}"))
+
+    def on_plan(self) -> None:
+        """Another plan is in service: who was silent or late under the old one starts with a clean slate."""
+        self._named.clear()
+        self._strikes.clear()
+
+    def on_fail(self, session: Session, repair: Repair, now: float, out: Effects) -> None:
+        """A device says that the session is stuck there."""
+        attempt = self._attempts.get(session.key)
+        asking = attempt is not None and not attempt.looking and bool(attempt.silent)
+        old = attempt is not None and not attempt.looking and repair.step < attempt.step
+        if not asking and not old and repair.epoch == session.epoch:
+            self.start(session, repair.note, now, out)
+
+    def on_repair(self, repair: Repair, now: float, out: Effects) -> None:
+        """An answer of a device, or the end of a replay."""
+        attempt, plan = self._attempts.get(repair.session), self._local.plan
+        if attempt is None or plan is None or repair.epoch != plan.epoch:
+            return
+        if repair.op == "held" and repair.step == attempt.step and repair.device in attempt.silent:
+            attempt.silent.discard(repair.device)
+            stages = plan.pipelines[0].stages
+            mine = {number for number, stage in enumerate(stages) if stage.device == repair.device}
+            attempt.held.update({item.stage: item for item in repair.held if item.stage in mine})
+            if not attempt.silent:
+                self._judge(attempt, plan, now, out)
+        elif repair.op == "done" and attempt.running.get(repair.until) == repair.end:
+            del attempt.running[repair.until]
+            if not attempt.running:
+                self._go_on(attempt, now, out)
+
+    def on_timer(self, session: str, now: float, out: Effects) -> None:
+        """Answers or replayed rows did not come in time."""
+        attempt, plan = self._attempts.get(session), self._local.plan
+        if attempt is None or plan is None:
+            return
+        if not attempt.silent:
+            self.start(attempt.session, "rows that are run again do not come round", now, out)
+            return
+        if now - attempt.began > deadlines.STEP:
+            self.forget(session, out)
+            self._give_up(attempt.session, f"{self._names(attempt)} does not answer", now, out)
+            return
+        attempt.asked += 1
+        if attempt.asked > 1:  # a word may be lost once
+            for device in sorted(attempt.silent):
+                self._name("suspect", device, plan, f"{self._local.name_of(device)} does not answer", out)
+        self._publish("probe" if attempt.looking else "resume", attempt, attempt.silent, out)
+        pause = deadlines.ANSWER * min(max(attempt.asked, 1), 5)
+        out.append(SetTimer(f"repair:{session}", now + pause))
+
+    # --- one after the other -----------------------------------------------------------------------
+
+    def _ask(self, op: str, attempt: Attempt, now: float, out: Effects) -> None:
+        session, plan = attempt.session, self._local.plan
+        self._attempts[session.key] = attempt
+        if plan is None or not plan.pipelines:
+            return
+        if op == "resume":
+            session.next_step += 1  # older ones are forgotten everywhere
+        attempt.step = session.next_step
+        attempt.silent = {stage.device for stage in plan.pipelines[0].stages}
+        self._publish(op, attempt, attempt.silent, out)
+        out.append(SetTimer(f"repair:{session.key}", now + deadlines.ANSWER))
+
+    def _publish(self, op: str, attempt: Attempt, devices: set[str], out: Effects) -> None:
+        session = attempt.session
+        for device in sorted(devices):
+            word = Repair(op, session.key, session.epoch, attempt.step, self._local.device)  # type: ignore[arg-type]
+            out.append(Publish(word, to=device))
+
+    def _judge(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
+        stages = plan.pipelines[0].stages
+        if attempt.held.keys() != set(range(len(stages))):
+            self.start(attempt.session, "a device answers for other stages than its own", now, out)
+            return
+        held = [attempt.held[number] for number in range(len(stages))]
+        if attempt.looking:
+            self._found(attempt, held, plan, now, out)
+        else:
+            self._rebuild(attempt, held, plan, now, out)
+
+    def _found(self, attempt: Attempt, held: list[Held], plan: Plan, now: float, out: Effects) -> None:
+        """Where a late step is: on its way and lost, or with a device that is slow."""
+        session = attempt.session
+        self.forget(session.key, out)
+        position = session.oldest
+        if position is None:
+            return
+        waiting = next((item.stage for item in held if item.length <= position), None)
+        if waiting is None and held[-1].length == STATELESS and held[-2].made > position:
+            waiting = len(held) - 1  # a head alone does not say what it got
+        if waiting is not None and (waiting == 0 or held[waiting - 1].made > position):
+            self.start(session, "rows were lost on their way", now, out)
+            return
+        slow = plan.pipelines[0].stages[(waiting if waiting is not None else len(held)) - 1].device
+        strikes = self._strikes.setdefault(slow, [])
+        strikes[:] = [*(at for at in strikes if now - at < deadlines.STRIKES_WITHIN), now]
+        if len(strikes) >= deadlines.STRIKES:
+            name = self._local.name_of(slow)
+            self._name("slow", slow, plan, f"{name} was late {len(strikes)} times within a minute", out)
+        session.slack = min(session.slack * 2.0, 64.0)
+        out.append(SetTimer(f"step:{session.key}", now + deadlines.ANSWER * session.slack))
+
+    def _rebuild(self, attempt: Attempt, held: list[Held], plan: Plan, now: float, out: Effects) -> None:
+        session = attempt.session
+        end = session.line_up(reachable(held, session.first_wanted))
+        found = spans(held, end)
+        attempt.running = {span.until: span.end for span in found}
+        attempt.rows = sum(span.end - span.start for span in found)
+        if not found:
+            self._go_on(attempt, now, out)
+            return
+        step = session.next_step
+        most = 0
+        for span in found:
+            passes = session.passes(span.start, span.end)
+            most = max(most, len(passes))
+            if span.first > 0:
+                sender = plan.pipelines[0].stages[span.first - 1].device
+                word = Repair(
+                    "replay", session.key, plan.epoch, step, self._local.device,
+                    stage=span.first - 1, until=span.until, start=span.start, end=span.end,
+                )  # fmt: skip
+                out.append(Publish(word, to=sender))
+        session.next_step = step + most + 1
+        self._from_tokens(session, found, plan, step, now, out)
+        out.append(SetTimer(f"repair:{session.key}", now + self._patience(found, plan)))
+
+    def _from_tokens(
+        self, session: Session, found: list[Span], plan: Plan, step: int, now: float, out: Effects
+    ) -> None:
+        for span in found:
+            if span.first == 0:
+                passes = session.passes(span.start, span.end)
+                for number, item in enumerate(passes):
+                    slot = Slot(
+                        session.key, step + number, item.position, len(item.ids), int(item is passes[-1])
+                    )
+                    self._begin(
+                        Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids, span.until), now, out
+                    )
+
+    def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:
+        session = attempt.session
+        self.forget(session.key, out)
+        took = now - attempt.began
+        again = f"{attempt.rows} positions were" if attempt.rows else "nothing had to be"
+        text = f"session {session.key[:6]} goes on after {took:.2f} s ({attempt.why}): {again} run again"
+        out.append(Notice("info", text))
+        self._feed(session, now, out)
+
+    # --- words -------------------------------------------------------------------------------------
+
+    def _name(self, op: str, device: str, plan: Plan, note: str, out: Effects) -> None:
+        if device == self._local.device or (plan.epoch, device) in self._named:
+            return
+        self._named.add((plan.epoch, device))
+        out.append(Notice("warning", note))
+        call = Call(op, self._local.device, about=device, epoch=plan.epoch, note=note[:500])  # type: ignore[arg-type]
+        out.append(Publish(call))
+
+    def _names(self, attempt: Attempt) -> str:
+        return ", ".join(self._local.name_of(device) for device in sorted(attempt.silent))
+
+    def _patience(self, found: list[Span], plan: Plan) -> float:
+        """Seconds for rows to be run again: several times what the plan predicts for all stages."""
+        rows = max(span.end - span.start for span in found)
+        each = max(plan.prediction.token_ms, plan.prediction.prompt_token_ms)
+        return deadlines.REPLAY + deadlines.ROUND_TIMES * rows * each / 1000.0

@@ -1,0 +1,122 @@
+"""Plans as a device takes them up: one is in service, and a newer one is prepared beside it.
+
+A plan serves until a higher one is active, even if it is hurt: what can go on goes on. A plan that is not yet
+active asks for preparation alone, so a change costs a session no more than the switch between two steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from swisd.core.driver import Driver
+from swisd.core.effects import Notice
+from swisd.core.events import LoadFailed, LoadProgress, ShardsLoaded
+from swisd.core.local import Effects, Local
+from swisd.core.shards import Shards, describe, own_stages
+from swisd.core.types import Plan
+from swisd.core.worker import Worker
+
+
+class Service:
+    """Joins plans with what a device loads, runs and drives. `on_switch` forgets the steps under way."""
+
+    def __init__(self, local: Local, worker: Worker, driver: Driver, on_switch: Callable[[], None]) -> None:
+        self._local, self._worker, self._driver, self._on_switch = local, worker, driver, on_switch
+        self.shards = Shards(local)
+
+    def on_plan(self, plan: Plan, now: float, out: Effects) -> bool:
+        """Take a plan. Returns True if it is a new one, which the host waits to hear of."""
+        local, known = self._local, self._local.newest
+        if known is None or _work(plan) != _work(known):
+            self._new(plan, now, out)
+            return True
+        if known is local.coming:
+            if plan.active:
+                self._switch(plan, now, out)
+            else:
+                local.coming = plan
+        elif known.active and not plan.active:
+            local.drop("plan from before it was active")
+        else:
+            local.plan = plan
+            self.shards.settle(plan, out)
+        return False
+
+    def confirm(self, epoch: int, now: float, out: Effects) -> None:
+        """Somebody acts under the plan that is coming, so it is active, whatever the bus has still to bring."""
+        coming = self._local.coming
+        if coming is not None and coming.epoch == epoch and self.shards.holds_wanted:
+            self._switch(replace(coming, active=True), now, out)
+
+    def forget(self, now: float, out: Effects) -> None:
+        """The plan concerns nobody any more."""
+        if self._local.plan is not None:
+            self._local.coming = None
+            self._switch(replace(self._local.plan, pipelines=(), active=False, spares=()), now, out)
+            self.shards.clear(out)
+        self._local.plan = None
+
+    def on_progress(self, event: LoadProgress) -> bool:
+        """Returns True if the next heartbeat should be now."""
+        newest = self._local.newest
+        if newest is None or event.epoch != newest.epoch or self.shards.holds_wanted:
+            return False
+        return self._local.enter("loading" if event.loading else "fetching", event.fraction, event.note)
+
+    def on_loaded(self, event: ShardsLoaded, out: Effects) -> bool:
+        """Returns True if this device is ready for the newest plan by this."""
+        newest = self._local.newest
+        became = self.shards.on_loaded(event)
+        if newest is None:
+            return False
+        if became:
+            self._ready(newest)
+            out.append(
+                Notice("info", f"ready: runs {describe(newest, self._local.device)} of {newest.model_id}")
+            )
+        if self._local.coming is None:
+            self.shards.load_spares(newest, out)
+        return became
+
+    def on_load_failed(self, event: LoadFailed, out: Effects) -> bool:
+        """Returns True if this device cannot take its part in the newest plan."""
+        newest = self._local.newest
+        if newest is None or event.epoch != newest.epoch or not self.shards.on_failed(event, out):
+            return False
+        self._local.enter("failed", note=event.reason)
+        out.append(Notice("error", f"cannot run its part of the plan: {event.reason}"))
+        return True
+
+    def _new(self, plan: Plan, now: float, out: Effects) -> None:
+        local, current = self._local, self._local.plan
+        goes_on = current is not None and current.active and current.model == plan.model and plan.pipelines
+        # An epoch may come twice, from a host that began anew.
+        local.ready_epoch = min(local.ready_epoch, plan.epoch - 1)
+        in_service = tuple(stage.units for _, stage in self._worker.stages) if goes_on else ()
+        local.coming = plan
+        ready = self.shards.prepare(plan, in_service, out)
+        if not own_stages(plan, local.device):
+            local.enter("idle")
+        elif ready:
+            self._ready(plan)
+        else:
+            local.enter("fetching")
+        if not goes_on or plan.active:
+            self._switch(plan, now, out)
+
+    def _ready(self, plan: Plan) -> None:
+        self._local.ready_epoch = plan.epoch
+        self._local.enter("ready", 1.0)
+
+    def _switch(self, plan: Plan, now: float, out: Effects) -> None:
+        local, before = self._local, self._local.plan
+        local.plan, local.coming = plan, None
+        self._on_switch()
+        same = before is not None and before.model == plan.model
+        self._worker.serve(plan, same_model=same, out=out)
+        self._driver.serve(plan, f"plan {plan.epoch} is in service", now, out)
+        self.shards.settle(plan, out)
+
+
+def _work(plan: Plan) -> tuple[object, ...]:
+    """What a device must take up anew when it changes; a host that began anew may use an epoch twice."""
+    return plan.epoch, plan.host, plan.model, plan.context, plan.pipelines
