@@ -70,7 +70,7 @@ class Driver:
         self._rounds.clear()
         self._token_rounds.clear()
         self.recovery.on_plan()
-        here = plan.active and self._drives(plan)
+        here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
         queue, self._queue = self._queue, deque()
         for session in list(self._sessions.values()):
             if session.finish is not None:
@@ -176,7 +176,8 @@ class Driver:
                 out.append(Publish(replace(_changed(ask.session, epoch), freed=True)))
                 return
             self._let_go(known, out)  # the asker began anew, and counts from there
-        if plan is None or plan.epoch != ask.epoch or not plan.active or not self._drives(plan):
+        ready = plan is not None and plan.active and plan.epoch == ask.epoch <= self._local.ready_epoch
+        if plan is None or not ready or not self._drives(plan):
             out.append(Publish(_changed(ask.session, plan.epoch if plan else 0)))
             return
         problem = self._problem(ask, plan)
@@ -264,7 +265,7 @@ class Driver:
         fed_at, item = session.fed_at.pop(step, None), session.running.get(step)
         if fed_at is not None and item is not None:
             (self._token_rounds if len(item.ids) == 1 else self._rounds).append(now - fed_at)
-        session.slack = 1.0
+        session.slack, session.tries = 1.0, 0
         self.recovery.moved(session.key, out)
         session.acknowledge(step)
         if session.ask.score_top and not session.running and not session.todo and session.finish is None:

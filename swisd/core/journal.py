@@ -2,7 +2,8 @@
 
 A journal belongs to one session and one boundary between units, and holds the passes that went over it in
 order, with the shapes that they had: rows that are computed again from it have the same bits. Together they
-stay within a budget of bytes; beyond it the oldest passes go first, and what they began is rebuilt from tokens.
+stay within a budget of bytes; beyond it the oldest passes go first, and what they began is rebuilt from
+tokens.
 """
 
 from collections import deque

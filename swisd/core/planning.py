@@ -228,7 +228,7 @@ class Planning:
         manifest: Manifest,
         now: float,
     ) -> bool:
-        """Under running sessions a plan changes only where both plans fit the memory at once, and not often."""
+        """Under running sessions a plan changes only where both plans fit the memory, and not often."""
         if not self.busy():
             return True
         calm = now - self._active_at >= deadlines.CALM
@@ -253,7 +253,7 @@ class Planning:
         """Why a plan can no longer run, with the devices' names; empty while it can."""
         reason = broken(plan, [entry.device for entry in self.members.present()], self._bans)
         for device in devices_of(plan.pipelines):
-            reason = reason.replace(f"device {device}", name_of(self.members.entries.get(device)))
+            reason = reason.replace(f"device {device}", self._name(device))
         return reason
 
     def _publish(
@@ -353,8 +353,12 @@ class Planning:
         """Whether sessions run."""
         return any(entry.beat is not None and entry.beat.sessions for entry in self.members.present())
 
+    def _name(self, device: str) -> str:
+        entry = self.members.entries.get(device)
+        return name_of(entry) if entry is not None else self._local.name_of(device)
+
     def _names(self, devices: Collection[str]) -> str:
-        return ", ".join(name_of(self.members.entries.get(device)) for device in sorted(devices))
+        return ", ".join(self._name(device) for device in sorted(devices))
 
     # --- carrying it out ---------------------------------------------------------------------------
 

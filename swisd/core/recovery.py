@@ -16,7 +16,8 @@ from swisd.core.replay import STATELESS, Span, reachable, spans
 from swisd.core.session import Session
 from swisd.core.types import Plan, Slot
 
-MAX_TRIES = 6
+MAX_TRIES = 8
+QUICK_TRIES = 2
 
 
 @dataclass(slots=True)
@@ -26,9 +27,9 @@ class Attempt:
     session: Session
     why: str
     began: float
-    tries: int = 0
     step: int = 0  # answers name it, and rows from it on are new
     looking: bool = False  # only a look: nothing was forgotten yet
+    pausing: bool = False  # before it is tried again
     asked: int = 0  # times that those who do not answer were asked
     silent: set[str] = field(default_factory=set)
     held: dict[int, Held] = field(default_factory=dict)
@@ -52,6 +53,9 @@ class Recovery:
         self._named: set[tuple[int, str]] = set()  # (epoch, device) that the host was told of
         self._strikes: dict[str, list[float]] = {}  # device -> when it was found late
 
+    def __len__(self) -> int:
+        return len(self._attempts)
+
     def busy(self, session: str) -> bool:
         """Whether the session waits for answers or for rows that are run again."""
         attempt = self._attempts.get(session)
@@ -60,15 +64,20 @@ class Recovery:
     def start(self, session: Session, why: str, now: float, out: Effects) -> None:
         """Stop feeding the session, and find out what is held of it."""
         before = self._attempts.get(session.key)
-        tries = before.tries + 1 if before is not None and not before.looking else 0
         began = before.began if before is not None and not before.looking else now
-        if tries >= MAX_TRIES:
+        session.tries += 1
+        if session.tries > MAX_TRIES:
             self.forget(session.key, out)
             self._give_up(session, f"it could not be brought back ({why})", now, out)
             return
         session.halt()
         out.append(CancelTimer(f"step:{session.key}"))
-        self._ask("resume", Attempt(session, why, began, tries), now, out)
+        attempt = self._attempts[session.key] = Attempt(session, why, began)
+        if session.tries > QUICK_TRIES:  # whatever it is, it lasts
+            attempt.pausing = True
+            out.append(SetTimer(f"repair:{session.key}", now + deadlines.ANSWER * session.tries))
+        else:
+            self._ask("resume", attempt, now, out)
 
     def look(self, session: Session, now: float, out: Effects) -> None:
         """A step is late: find out where it is, without forgetting it."""
@@ -95,8 +104,8 @@ class Recovery:
         """A device says that the session is stuck there."""
         attempt = self._attempts.get(session.key)
         asking = attempt is not None and not attempt.looking and bool(attempt.silent)
-        old = attempt is not None and not attempt.looking and repair.step < attempt.step
-        if not asking and not old and repair.epoch == session.epoch:
+        waits = attempt is not None and attempt.pausing
+        if not asking and not waits and repair.step >= session.floor and repair.epoch == session.epoch:
             self.start(session, repair.note, now, out)
 
     def on_repair(self, repair: Repair, now: float, out: Effects) -> None:
@@ -120,6 +129,10 @@ class Recovery:
         """Answers or replayed rows did not come in time."""
         attempt, plan = self._attempts.get(session), self._local.plan
         if attempt is None or plan is None:
+            return
+        if attempt.pausing:
+            attempt.pausing = False
+            self._ask("resume", attempt, now, out)
             return
         if not attempt.silent:
             self.start(attempt.session, "rows that are run again do not come round", now, out)
@@ -145,6 +158,7 @@ class Recovery:
             return
         if op == "resume":
             session.next_step += 1  # older ones are forgotten everywhere
+            session.floor = session.next_step
         attempt.step = session.next_step
         attempt.silent = {stage.device for stage in plan.pipelines[0].stages}
         self._publish(op, attempt, attempt.silent, out)

@@ -46,7 +46,7 @@ def fits_beside(
     devices: Sequence[Capability],
     manifest: Manifest,
 ) -> bool:
-    """Whether each device has room for its shards of both plans, so that one can be loaded beside the other."""
+    """Whether each device has room for its shards of both plans: one is loaded beside the other."""
     now, then = ranges_of(current.pipelines), ranges_of(candidate)
     for item in devices:
         ranges = {*now.get(item.device, ()), *then.get(item.device, ())}

@@ -42,7 +42,7 @@ class Service:
         return False
 
     def confirm(self, epoch: int, now: float, out: Effects) -> None:
-        """Somebody acts under the plan that is coming, so it is active, whatever the bus has still to bring."""
+        """Somebody acts under the plan that is coming, so it is active, whatever the bus still brings."""
         coming = self._local.coming
         if coming is not None and coming.epoch == epoch and self.shards.holds_wanted:
             self._switch(replace(coming, active=True), now, out)

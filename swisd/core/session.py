@@ -56,6 +56,8 @@ class Session:
     finish: FinishReason | None = None
     finished_at: float = 0.0
     moved: float = 0.0  # when it was admitted, or a step last came back
+    floor: int = 0  # steps below were given up
+    tries: int = 0  # to bring it back, since a step last came round
     slack: float = 1.0  # grows while its steps are late although nothing is lost
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))

@@ -68,7 +68,7 @@ class Shards:
 
     def on_loaded(self, event: ShardsLoaded) -> bool:
         """Returns True if what the newest plan wants is here by this."""
-        before = self.holds_wanted and self._wanted != ()
+        before = self.holds_wanted
         self._loading = False
         self._local.loaded, self._local.resident_bytes = event.units, event.resident_bytes
         return self.holds_wanted and not before

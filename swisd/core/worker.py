@@ -36,8 +36,8 @@ class Kept:
 
     heard: float
     lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions
-    steps: dict[int, int] = field(default_factory=dict)  # stage -> the lowest step that is not old
-    least: int = 0  # for stages that ran nothing yet
+    steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
+    least: int = 0  # steps below were given up by the driver
 
 
 class Worker:
@@ -175,7 +175,7 @@ class Worker:
             kept = self._sessions.get(slot.session)
             if kept is None:
                 kept = self._sessions[slot.session] = Kept(now)
-            if slot.step < kept.steps.get(activation.stage, kept.least):
+            if slot.step < max(kept.steps.get(activation.stage, 0), kept.least):
                 self._local.drop("repeated frame")
                 return False
             layers = self._layers(stage)
@@ -202,7 +202,7 @@ class Worker:
     def on_repair(self, repair: Repair, sender: str, now: float, out: Effects) -> None:
         """Answer the driver: say what is held of a session, or send rows again."""
         plan = self._local.plan
-        if plan is None or repair.epoch != plan.epoch or not plan.pipelines:
+        if plan is None or not repair.epoch == plan.epoch <= self._local.ready_epoch or not plan.pipelines:
             return
         if plan.pipelines[0].driver != sender or repair.session in self._over:
             return
@@ -210,13 +210,13 @@ class Worker:
         if repair.op == "resume":
             if kept is None:
                 kept = self._sessions[repair.session] = Kept(now)
-            kept.heard, kept.least, kept.steps = now, max(kept.least, repair.step), {}
+            kept.heard, kept.least = now, max(kept.least, repair.step)
         if repair.op in ("probe", "resume"):
             held = tuple(self._held(number, stage, repair.session) for number, stage in self._stages)
             answer = Repair("held", repair.session, plan.epoch, repair.step, self._local.device, held)
             out.append(Publish(answer, to=sender))
         elif repair.op == "replay":
-            self._replay(repair, plan, out)
+            self._replay(repair, plan, now, out)
 
     def _held(self, number: int, stage: Stage, session: str) -> Held:
         kept = self._sessions.get(session)
@@ -224,7 +224,7 @@ class Worker:
         length = min((lengths.get(unit, 0) for unit in self._layers(stage)), default=STATELESS)
         return Held(number, length, *self.journal.kept(session, stage.end))
 
-    def _replay(self, repair: Repair, plan: Plan, out: Effects) -> None:
+    def _replay(self, repair: Repair, plan: Plan, now: float, out: Effects) -> None:
         """Send what the journal has; the last pass asks for a word when it is done."""
         stages = plan.pipelines[0].stages
         if repair.stage not in dict(self._stages) or not repair.stage < repair.until < len(stages):
@@ -238,7 +238,10 @@ class Worker:
             rows = Activation(
                 plan.epoch, 0, repair.stage + 1, (slot,), entry.rows, entry.payload, repair.until
             )
-            out.append(SendFrame(target, rows))
+            if target != self._local.device:
+                out.append(SendFrame(target, rows))
+            elif self._in_order(rows, stages[repair.stage + 1], now, out):
+                self._enter(rows, out)
 
     # --- trouble -----------------------------------------------------------------------------------
 

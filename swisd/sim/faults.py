@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from random import Random
 
-from swisd.core.effects import GetManifest, LoadShards, MeasureCompute, Publish, SendFrame
+from swisd.core.effects import GetManifest, LoadShards, MeasureCompute, Publish, SendFrame, SendKv
 from swisd.core.events import (
     FrameArrived,
     LinkLost,
@@ -19,9 +18,11 @@ from swisd.core.events import (
     Received,
 )
 from swisd.core.model import Manifest
+from swisd.core.shards import memory_of
 from swisd.core.types import Plan, Profile
+from swisd.sim.hands import LANE_S, Device, Hands
 from swisd.sim.network import Network
-from swisd.sim.world import LANE_S, Device, World
+from swisd.sim.world import World
 
 KEPT_PLANS = 32
 
@@ -68,6 +69,9 @@ class FaultyWorld(World):
         """A line of the transcript."""
         self._say(text)
 
+    def _hands(self) -> Hands:
+        return FaultyHands(self)
+
     # --- ways --------------------------------------------------------------------------------------
 
     def hold_back(self, sender: str, to: str, seconds: float) -> None:
@@ -82,7 +86,7 @@ class FaultyWorld(World):
             if self.devices[to].online or (isinstance(event, FrameArrived) and to in self.bus_only):
                 self._feed(to, event)
         elif to in self.streams:
-            self._to_asker(to, event)
+            self.askers.feed(to, event)
 
     def break_lane(self, one: str, other: str) -> None:
         """The direct connection of two devices breaks, which both notice, and cannot be made again."""
@@ -123,59 +127,68 @@ class FaultyWorld(World):
         """Another program takes memory, or gives it back."""
         device = self.devices[ident]
         self.offers[ident] = memory_bytes
-        self._feed(ident, OfferChanged(memory_bytes, memory_bytes, device.loaded_bytes), device)
+        self._feed(ident, OfferChanged(memory_bytes, memory_bytes, self.resident(device)), device)
 
     def replay_plan(self, number: int, to: str) -> None:
         """A plan from the past arrives once more."""
         sender, plan = self.plans[number % len(self.plans)]
         self.hand_over(sender, to, plan)
 
-    def _do(self, ident: str, device: Device, effect: object) -> None:
+    def resident(self, device: Device) -> int:
+        """Bytes of the shards that a device has in memory."""
+        return sum(self.manifest.resident_bytes(*units) for units in device.shards)
+
+
+class FaultyHands(Hands):
+    """Carries out effects on devices whose disk, memory or lanes are in trouble."""
+
+    def __init__(self, world: "FaultyWorld") -> None:
+        super().__init__(world)
+        self.faulty = world
+
+    def do(self, ident: str, device: Device, effect: object) -> None:
+        """As on a sound device, but for what is broken."""
+        world = self.faulty
         match effect:
             case Publish(message=Plan() as plan):
-                self.plans.append((ident, plan))
-                del self.plans[:-KEPT_PLANS]
-            case SendFrame() if frozenset((ident, effect.device)) in self.lanes_mute:
+                world.plans.append((ident, plan))
+                del world.plans[:-KEPT_PLANS]
+            case SendFrame() | SendKv() if frozenset((ident, effect.device)) in world.lanes_mute:
                 return
-            case MeasureCompute() if ident in self.disk:
-                failed = MeasureFailed(effect.model, self.disk[ident])
-                self._later(self._delay(0.1), partial(self._feed, ident, failed, device))
+            case MeasureCompute() if ident in world.disk:
+                self.later(0.1, ident, MeasureFailed(effect.model, world.disk[ident]), device)
                 return
-            case MeasureCompute() if ident in self.boasts:
-                speed, factor = device.speed, self.boasts[ident]
+            case MeasureCompute() if ident in world.boasts:
+                speed, factor = device.speed, world.boasts[ident]
                 layer, head = speed.layer_ms / factor, speed.head_ms / factor
                 profile = Profile(effect.model, layer, layer / 8, head, 0.05, 0.2)
-                self._later(self._delay(0.5), partial(self._feed, ident, Measured(profile), device))
+                self.later(0.5, ident, Measured(profile), device)
                 return
-            case GetManifest() if ident in self.disk:
-                missing = ManifestFailed(effect.model, self.disk[ident])
-                self._later(self._delay(0.1), partial(self._feed, ident, missing, device))
+            case GetManifest() if ident in world.disk:
+                self.later(0.1, ident, ManifestFailed(effect.model, world.disk[ident]), device)
                 return
             case _:
                 pass
-        super()._do(ident, device, effect)
+        super().do(ident, device, effect)
 
-    def _load(self, ident: str, device: Device, effect: LoadShards) -> None:
-        offer = self.offers.get(ident, device.machine.local.config.memory_bytes)
-        need = sum(
-            self.manifest.resident_bytes(stage.start, stage.end)
-            + effect.max_tokens * self.manifest.kv_bytes_per_token(stage.start, stage.end)
-            for _, stage in effect.stages
-        )
-        self.limits[ident] = offer
-        device.loaded_bytes = 0  # what was loaded before goes first
+    def load(self, ident: str, device: Device, effect: LoadShards) -> None:
+        """Loads fail where the disk does, or where the memory is not what was said."""
+        world = self.faulty
+        offer = world.offers.get(ident, device.machine.local.config.memory_bytes)
+        ranges = {*effect.wanted, *effect.keep}
+        need = memory_of(world.manifest, ranges, effect.max_tokens)
         problem = ""
-        if ident in self.disk:
-            problem = self.disk[ident]
-        elif need > min(offer, self.real_memory.get(ident, offer)):
-            problem = "not enough memory for the shard"
+        if not set(effect.wanted) <= device.shards:
+            world.limits[ident] = offer
+            if ident in world.disk:
+                problem = world.disk[ident]
+            elif need > min(offer, world.real_memory.get(ident, offer)):
+                problem = "not enough memory for the shard"
         if not problem:
-            super()._load(ident, device, effect)
+            super().load(ident, device, effect)
             return
-        self.loads_failed[problem] += 1
-        device.stages.clear()
-        device.shard.caches.clear()
-        progress = LoadProgress(effect.epoch, False, 0.3)
-        self._later(self._delay(LANE_S), partial(self._feed, ident, progress, device))
-        failed = LoadFailed(effect.epoch, problem)
-        self._later(self._delay(0.4), partial(self._feed, ident, failed, device))
+        world.loads_failed[problem] += 1
+        device.load += 1
+        device.keep(ranges)
+        self.later(LANE_S, ident, LoadProgress(effect.epoch, False, 0.3), device)
+        self.later(0.4, ident, LoadFailed(effect.epoch, problem), device)

@@ -5,8 +5,10 @@ from typing import Any
 from swisd.core import deadlines
 from swisd.core.effects import LoadShards, RunStep, SendFrame
 from swisd.core.types import Plan
+from swisd.sim.askers import Stream
+from swisd.sim.hands import Device
 from swisd.sim.toy import toy_tokens
-from swisd.sim.world import Device, Stream, World
+from swisd.sim.world import World
 
 # For the host to notice that a device is gone, and to plan; some messages come late.
 GRACE = deadlines.DEAD + deadlines.SUSPECT + 3.0
@@ -62,7 +64,7 @@ class Invariants:
             runs = isinstance(effect, RunStep)
             owner = ident if isinstance(effect, RunStep) else effect.device
             require(stages[activation.stage].device == owner, "rows of another device's stage")
-            require(not runs or local.ready_epoch == activation.epoch, "rows run before the shards are ready")
+            require(not runs or local.ready_epoch >= activation.epoch, "rows run before the shards are ready")
             if isinstance(effect, RunStep):
                 self._once(ident, effect)
                 self._touched.add(ident)
@@ -175,9 +177,10 @@ class Invariants:
             cached = sum(
                 len(rows) * units[unit].kv_bytes_per_token for (_, unit), rows in device.shard.caches.items()
             )
+            loaded = sum(self.world.manifest.resident_bytes(*item) for item in device.shards)
             limit = self.limits.get(ident, device.machine.local.config.memory_bytes)
             require(
-                device.loaded_bytes + cached <= limit,
+                loaded + cached <= limit,
                 f"{device.machine.local.config.name} uses more memory than offered",
             )
         self._touched.clear()
@@ -189,12 +192,16 @@ class Invariants:
         sizes: dict[str, Any] = {
             "sessions": machine.driver._sessions,
             "waiting sessions": machine.driver._heard,
-            "sessions as a worker": machine.worker._steps,
+            "sessions as a worker": machine.worker._sessions,
             "running steps": machine._running,
+            "journals": machine.worker.journal,
+            "sessions that are brought back": machine.driver.recovery,
             "reasons of drops": machine.local.drops,
         }
         for what, held in sizes.items():
             require(len(held) <= MAX_RUNNING, f"{name} gathers {what}")
+        journal = machine.worker.journal.size
+        require(journal <= machine.local.config.journal_bytes, f"{name} keeps too much of what it sent")
         require(len(machine.host.members.entries) <= len(self.world.devices), f"{name} gathers members")
 
     def _owners(self) -> None:
@@ -206,11 +213,11 @@ class Invariants:
         devices = self.world.devices
         stages = plan.pipelines[0].stages
         owned, following = True, 0
-        for number, stage in enumerate(stages):
+        for stage in stages:
             require(stage.start == following, "a plan with a gap or an overlap")
             following = stage.end
             device = devices[stage.device]
-            owned = owned and device.alive and device.stages.get(number) == stage
+            owned = owned and device.alive and stage.units in device.shards
         require(following == self.world.manifest.n_units, "a plan that does not cover the model")
         if owned:
             self._unowned_since = None

@@ -5,8 +5,8 @@ from functools import partial
 from random import Random
 
 from swisd.sim.faults import FaultyWorld
+from swisd.sim.hands import Speed
 from swisd.sim.network import NETWORK_FAULTS
-from swisd.sim.world import Speed
 
 MIB = 1 << 20
 PARTS = {"lose": 0.03, "duplicate": 0.2, "delay": 0.05, "reorder": 0.05, "corrupt": 0.03}
@@ -48,7 +48,7 @@ class Mishaps:
     def _pick(self, *, spare_host: bool = True) -> str | None:
         ready = self._ready(spare_host=spare_host)
         # Those that have work are hit more often: it is their loss that matters.
-        working = [ident for ident in ready if self.world.devices[ident].stages]
+        working = [ident for ident in ready if self.world.devices[ident].shards]
         if working and self.random.random() < 0.5:
             return self.random.choice(working)
         return self.random.choice(ready) if ready else None

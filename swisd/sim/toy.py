@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from swisd.core.effects import Activation, Sample, Score
 from swisd.core.model import Blob, Manifest, Unit
-from swisd.core.types import Scores, Stage
+from swisd.core.types import Scores, Units
 
 MIX = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
@@ -46,21 +46,38 @@ class ToyShard:
     caches: dict[tuple[str, int], list[int]] = field(default_factory=dict)
 
     def run(
-        self, stage: Stage, activation: Activation, sample: Sample | None, score: Score | None
+        self, units: Units, activation: Activation, sample: Sample | None, score: Score | None
     ) -> tuple[int, tuple[int, ...], int | None, Scores | None]:
         """Rows in, `(rows, payload, token, scores)` out, as a real shard does it."""
+        start, end = units
         slot = activation.slots[0]
         rows: list[int] = list(activation.payload)
         head = self.manifest.n_units - 1
-        for unit in range(stage.start, min(stage.end, head)):
+        for unit in range(start, min(end, head)):
             rows = [self._unit(unit, slot.session, slot.position + at, row) for at, row in enumerate(rows)]
-        if stage.end >= head and stage.start < head:
+        if end >= head and start < head:
             rows = rows[len(rows) - slot.logits :] if slot.logits else []
-        if stage.end <= head:
+        if end <= head:
             return len(rows), tuple(rows), None, None
         token = _mix(rows[-1], 1) % self.manifest.vocab if rows and sample else None
         scores = _scores(rows, score, self.manifest.vocab) if score else None
         return len(rows), (), token, scores
+
+    def read(
+        self, session: str, units: Units, position: int, rows: int
+    ) -> tuple[tuple[int, ...], ...] | None:
+        """States of some positions, one row of them for each layer; None if there are fewer."""
+        found = [self.caches.get((session, unit), [])[position : position + rows] for unit in range(*units)]
+        return tuple(tuple(item) for item in found) if all(len(item) == rows for item in found) else None
+
+    def write(self, session: str, units: Units, position: int, states: tuple[tuple[int, ...], ...]) -> bool:
+        """Put states at a position and forget what lies behind; False if that would leave a gap."""
+        if any(len(self.caches.get((session, unit), [])) < position for unit in range(*units)):
+            return False
+        for unit, row in zip(range(*units), states, strict=True):
+            cache = self.caches.setdefault((session, unit), [])
+            cache[position:] = row
+        return True
 
     def drop(self, session: str) -> None:
         for key in [key for key in self.caches if key[0] == session]:
