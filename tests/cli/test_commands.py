@@ -17,7 +17,7 @@ from swisd.core.effects import Notice
 from swisd.core.errors import BadInput, NoSwarm, SessionFailed
 from swisd.core.events import BusChanged
 from swisd.core.messages import Digest, MemberView
-from swisd.core.types import Plan, Prediction
+from swisd.core.types import Member, Pipeline, Plan, Prediction, Spare, Stage
 from swisd.node import importing
 from swisd.node.home import Home, Running
 from swisd.node.joining import Way
@@ -151,6 +151,19 @@ def test_status_and_plan(
     value = json.loads(swisd("plan", "--json", "--home", tmp_path).out)
     assert value["measured_token_ms"] == 5.5 and value["measured_stage_ms"] == {ANN: 4.5}
     assert (value["plan"] is None) == (plan is None)
+
+
+def test_who_stands_in_for_whom_is_in_the_json(
+    swisd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = "33" * 8
+    members = (DIGEST.members[0], replace(DIGEST.members[0], device=bob, name="bob", warm=((0, 6),)))
+    pipeline = Pipeline((Stage(0, 6, (Member(ANN),)),))
+    plan = replace(PLAN, pipelines=(pipeline,), active=True, problem="", spares=(Spare(bob, 0, 6),))
+    monkeypatch.setattr(show.Client, "status", lambda self: (replace(DIGEST, members=members), plan))
+    for command in ("plan", "status"):
+        value = json.loads(swisd(command, "--json", "--home", tmp_path).out)
+        assert value["cover"] == [{"device": ANN, "units": [[0, 6]], "by": bob, "state": "loaded"}]
 
 
 def test_the_join_code_is_the_output_and_its_picture_is_not(swisd: Run, tmp_path: Path) -> None:
