@@ -29,6 +29,7 @@ class Request:
     stop_ids: tuple[int, ...]
     score_top: int = 0
     model_id: str = ""
+    emitted: tuple[int, ...] = ()  # tokens answered before, by a session that this one goes on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Asker:
         self._asked: Plan | None = None  # the plan under which the running attempt was submitted
         self._next = 0  # index of the next message of this attempt
         self._early: dict[int, Out] = {}
-        self._emitted: list[int] = []
+        self._emitted = list(request.emitted)
         self._rows = 0  # scored positions delivered
         self._seen_rows = 0  # scored positions of this attempt
         self._moved = 0.0
