@@ -64,7 +64,11 @@ def fake_manifest(layers: int = 6, hidden: int = 16, vocab: int = 64, context: i
         graph=0,
         tokenizer=1,
         config={
-            "eos_ids": [EOS_ID], "bos_id": None, "add_bos": False, "kv_heads": 1, "head_size": hidden,
+            "eos_ids": [EOS_ID],
+            "bos_id": None,
+            "add_bos": False,
+            "kv_heads": 1,
+            "head_size": hidden,
         },
     )
 
@@ -131,7 +135,9 @@ class FakeShard:
     def _attend(self, kept: LayerRows, position: int, x: I64) -> I64:
         """Sums over all rows so far, which are kept: a key is the high part of a sum, its value the low."""
         total = position + len(x)
-        past = kept.key[0, 0, :position].astype(np.int64) * HALF + kept.value[0, 0, :position].astype(np.int64)
+        past = kept.key[0, 0, :position].astype(np.int64) * HALF + kept.value[0, 0, :position].astype(
+            np.int64
+        )
         weights = np.arange(1, total + 1, dtype=np.int64)[:, None] % 1021 + 1
         seen = (past * weights[:position]).sum(axis=0) % PRIME
         mixed = np.empty_like(x)

@@ -26,7 +26,7 @@ class LayerRows:
 
     @property
     def capacity(self) -> int:
-        return self.key.shape[2]
+        return int(self.key.shape[2])
 
     @property
     def nbytes(self) -> int:

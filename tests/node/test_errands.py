@@ -10,12 +10,12 @@ import pytest
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
     GetManifest,
+    KeepShards,
     LoadShards,
     MeasureCompute,
     MeasureLinks,
     Notice,
     ProvideModel,
-    UnloadShards,
 )
 from swisd.core.errors import BadInput, ModelError
 from swisd.core.events import (
@@ -32,7 +32,7 @@ from swisd.core.events import (
     ShardsLoaded,
 )
 from swisd.core.local import Local, capability_of
-from swisd.core.types import Profile
+from swisd.core.types import Profile, Units
 from swisd.node import errands as errands_module
 from swisd.node.compute import Compute
 from swisd.node.errands import Errands
@@ -40,7 +40,7 @@ from swisd.node.profiles import remember
 from swisd.node.supply import Supply
 from swisd.transport.api import LaneDown, Probe
 from tests.node.conftest import Until
-from tests.node.fakes import KEY, FakeModel, install_runtime, stage
+from tests.node.fakes import KEY, FakeModel, install_runtime
 
 ME, ANN, BOB = "11" * 8, "22" * 8, "33" * 8
 
@@ -61,8 +61,8 @@ class Office:
             alone=alone,
         )  # fmt: skip
 
-    def load(self, epoch: int) -> LoadShards:
-        return LoadShards(epoch, self.model.sha, ((0, stage(0, 6)),), 128)
+    def load(self, epoch: int, *wanted: Units, keep: tuple[Units, ...] = ()) -> LoadShards:
+        return LoadShards(epoch, self.model.sha, wanted or ((0, 6),), keep, 128)
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -113,7 +113,7 @@ async def test_a_newer_plan_cancels_the_load_of_the_older(
 
     office.errands.do(office.load(5))
     await until(lambda: len(waits) == 3)
-    office.errands.do(UnloadShards())
+    office.errands.do(KeepShards(((0, 6),)))
     await until(waits[2].cancelled)
     assert len(office.of(ShardsLoaded)) == 1
 

@@ -10,7 +10,8 @@ import pytest
 
 from swisd.core.effects import Activation
 from swisd.core.types import Slot
-from swisd.node.outgoing import QUEUE, Outgoing, activation_of, frame_of
+from swisd.node.outgoing import QUEUE, Outgoing
+from swisd.node.rows import activation_of, frame_of
 from swisd.transport.api import LaneDown, Probe
 from swisd.wire import frames
 from swisd.wire.frames import Frame

@@ -177,7 +177,14 @@ def test_a_damaged_graph_and_damaged_settings_are_one_clear_line(
         Shard.load(manifest, 0, 5, tmp_path, threads=1, store=KvStore(model.manifest, 64))
     for config in ({}, {**manifest.config, "common": 3}, {**manifest.config, "opset": {"": "new"}}):
         with pytest.raises(ModelError, match="damaged"):
-            Shard.load(replace(manifest, config=config), 0, 5, model.blobs, threads=1, store=KvStore(model.manifest, 64))
+            Shard.load(
+                replace(manifest, config=config),
+                0,
+                5,
+                model.blobs,
+                threads=1,
+                store=KvStore(model.manifest, 64),
+            )
     for start, end in ((0, 6), (3, 3), (-1, 2)):
         with pytest.raises(ModelError, match="do not exist"):
             Shard.load(manifest, start, end, model.blobs, threads=1, store=KvStore(model.manifest, 64))
