@@ -43,7 +43,7 @@ class Shards:
         self._owned: frozenset[Units] = frozenset()
         self._job: LoadShards | None = None
         self._fresh: list[Units] = []  # what the job added
-        self._building = False
+        self._building: Units | None = None
         self.resident_bytes = 0  # what the loaded shards take, without KV caches; any thread may read it
 
     def get(self, units: Units) -> "Shard | None":
@@ -122,16 +122,18 @@ class Shards:
     def _go_on(self) -> None:
         """Build the next shard of the job, or tell that all are here."""
         job, manifest, store = self._job, self._manifest, self._store
-        if job is None or self._building or manifest is None or store is None:
+        if job is None or manifest is None or store is None:
             return
         missing = [units for units in job.wanted if units not in self._loaded]
-        if not missing:
+        if not missing and self._building not in self._owned:
             self._job = None
             self._tell(ShardsLoaded(job.epoch, tuple(sorted(self._loaded)), self.resident_bytes))
             return
+        if self._building is not None:
+            return  # then it goes on
         self._tell(LoadProgress(job.epoch, True, 1 - len(missing) / len(job.wanted)))
-        self._building = True
-        self._aside(lambda: self._build(job, missing[0], manifest, store))
+        units = self._building = missing[0]
+        self._aside(lambda: self._build(job, units, manifest, store))
 
     def _build(self, job: LoadShards, units: Units, manifest: Manifest, store: "KvStore") -> None:
         """In the loader's thread; whatever happens, the compute thread hears of it."""
@@ -149,7 +151,7 @@ class Shards:
         self._back(lambda: self._take(job, units, built, reason))
 
     def _take(self, job: LoadShards, units: Units, built: "Shard | None", reason: str) -> None:
-        self._building = False
+        self._building = None
         if built is None:
             if job is self._job:
                 self._job = None

@@ -1,6 +1,7 @@
 """Shards beside each other: steps go on while others load, newer orders replace older ones, rows move."""
 
 import asyncio
+import queue
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ class Loader:
         self.made: list[FakeShard] = []
         self.asked: list[Units] = []
         self.closed: list[Units] = []
+        self.closing: queue.SimpleQueue[Units] = queue.SimpleQueue()
         self.fail: set[Units] = set()
         self.at_gate, self.gate = threading.Semaphore(0), threading.Semaphore(0)
 
@@ -64,6 +66,7 @@ async def loader(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
     def closes(self: FakeShard) -> None:
         made.closed.append(self.units)
+        made.closing.put(self.units)
         close(self)
 
     monkeypatch.setattr(FakeShard, "close", closes)
@@ -139,32 +142,47 @@ async def test_a_newer_load_takes_over_what_it_wants_of_an_older_one(bench: Benc
     assert loader.asked == [FIRST, (3, 5)] and loader.closed == []
 
 
-@pytest.mark.parametrize("how", ["load", "keep", "another model"])
+@pytest.mark.parametrize(
+    ("model", "wanted", "keep"),
+    [(MODEL, (FIRST,), ()), ("bb" * 32, (ALL,), ()), (MODEL, (), (FIRST,))],
+    ids=["other units", "another model", "nothing"],
+)
 async def test_what_nobody_wants_any_more_is_closed_when_it_is_there(
-    bench: Bench, loader: Loader, how: str
+    bench: Bench, loader: Loader, model: str, wanted: tuple[Units, ...], keep: tuple[Units, ...]
 ) -> None:
     bench.load(WHOLE)
     await loader.reached()
-    if how == "keep":
-        bench.compute.keep(())
-    else:
-        bench.load(
-            LoadShards(
-                9, MODEL if how == "load" else "bb" * 32, (FIRST,) if how == "load" else (ALL,), (), 128
-            )
-        )
+    bench.load(LoadShards(9, model, wanted, keep, 128))
+    if not wanted:
+        assert await bench.next() == ShardsLoaded(9, (), 0)  # without waiting for the other
+    loader.let(2)
+    assert await asyncio.to_thread(loader.closing.get, timeout=20) == ALL
+    if wanted:
+        assert await bench.next() == ShardsLoaded(9, wanted, MANIFEST.resident_bytes(*wanted[0]))
+    await settled(bench)
+    assert loader.closed == [ALL]
+
+
+async def test_keeping_alone_gives_up_a_load(bench: Bench, loader: Loader) -> None:
+    await loaded(bench, loader, LoadShards(1, MODEL, (FIRST,), (), 128))
+    bench.load(LoadShards(2, MODEL, (SECOND,), (FIRST,), 128))
+    await loader.reached()
+    bench.compute.keep((FIRST,))
     await settled(bench)
     loader.let()
-    if how != "keep":
-        await loader.reached()
-        loader.let()
-        assert isinstance(event := await bench.next(), ShardsLoaded) and event.epoch == 9
-    else:
-        bench.load(replace(HALVES, wanted=()))
-        assert await bench.next() == ShardsLoaded(8, (), 0) or True
-        await asyncio.to_thread(bench.compute._loader.submit(bool).result, 20)
-        await settled(bench)
-    assert loader.closed == [ALL]
+    assert await asyncio.to_thread(loader.closing.get, timeout=20) == SECOND
+    bench.compute.run(step((1, 2, 3), units=FIRST))
+    assert isinstance(await bench.next(), StepDone)
+    assert loader.closed == [SECOND]
+
+
+async def test_what_is_kept_and_still_loads_is_waited_for(bench: Bench, loader: Loader) -> None:
+    bench.load(LoadShards(1, MODEL, (FIRST,), (), 128))
+    await loader.reached()
+    bench.load(LoadShards(2, MODEL, (), (FIRST,), 128))
+    await settled(bench)
+    loader.let()
+    assert await bench.next() == ShardsLoaded(2, (FIRST,), 3 * MIB)
 
 
 async def test_a_failed_load_leaves_what_was_there(bench: Bench, loader: Loader) -> None:

@@ -99,7 +99,7 @@ def test_a_wrong_row_would_be_noticed(kind: Kind) -> None:
     for at in (0, 4, 7):
         for half in (0, 1):  # a key, a value
             rows = store.read("s", (1, 4), 0, 8)
-            rows.reshape(3, 8, 2, -1)[1, at, half] += 10  # more than int8 activations swallow
+            rows.reshape(3, 8, 2, -1)[:, at, half] += 10  # more than int8 activations swallow
             other.write("s", (1, 4), 0, rows)
             wrong = Line(kind.shard(0, 5, other))
             wrong.position, wrong.last = 8, line.last
