@@ -44,6 +44,7 @@ class Shard:
         # The first unit is the embedding, the last one the head, all others are layers.
         self.layers = range(max(start, 1), min(end, manifest.n_units - 1))
         self.store = store
+        self._owner = object()  # of what is bound in the store; not the shard, or each would hold the other
         self.has_head = end == manifest.n_units
         self._session = _open_session(manifest, start, end, blobs, threads)
         self._ropes = RopeTables(manifest, blobs) if self.layers else None
@@ -85,7 +86,7 @@ class Shard:
 
     def close(self) -> None:
         """Release the weights; the shard cannot run afterwards. Keys and values stay in the store."""
-        self.store.unbind(self)
+        self.store.unbind(self._owner)
         self._session = None
         heap.give_back()
 
@@ -101,7 +102,7 @@ class Shard:
 
     def _run_slot(self, slot: Rows, x: Array) -> Array:
         total = slot.position + slot.rows
-        one_row: _Binding | None = self.store.bound(slot.session, self) if slot.rows == 1 else None
+        one_row: _Binding | None = self.store.bound(slot.session, self._owner) if slot.rows == 1 else None
         if one_row is not None and total > one_row.capacity:
             one_row = None  # not held while the caches grow, or the old ones would stay beside the new
         layers = one_row.layers if one_row else self.store.reserve(slot.session, self.layers, total)
@@ -111,7 +112,7 @@ class Shard:
         if slot.rows == 1:
             if one_row is None:
                 one_row = _Binding(self, layers, 1)
-                self.store.bind(slot.session, self, self.layers, one_row)
+                self.store.bind(slot.session, self._owner, self.layers, one_row)
             result = one_row.run(x, slot.position, slot.logits)
         else:
             result = self._run_passes(slot, x, layers)
