@@ -144,9 +144,14 @@ class Planning:
         if current is not None and current.pipelines:
             base = current if current.active else self._serving
             reason = self._broken(current) or self._renew
-            if reason and base is not None and base.model == sha:
-                if self._mend(base, reason, devices, manifest, now, out):
-                    return
+            sound = base is not None and base.model == sha
+            if (
+                reason
+                and base is not None
+                and sound
+                and self._mend(base, reason, devices, manifest, now, out)
+            ):
+                return
         if now - self._dirty_since < deadlines.SETTLE:
             return
         if current is not None and current.pipelines:
@@ -214,12 +219,11 @@ class Planning:
         )
         self._renew = ""
         self.epoch += 1
-        self._set(
-            replace(
-                current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, prediction=prediction,
-                verdicts=verdicts, active=False, spares=spares, gentle=False,
-            ), reason, now, out,
+        plan = replace(
+            current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, spares=spares,
+            prediction=prediction, verdicts=verdicts, active=False, gentle=False,
         )  # fmt: skip
+        self._set(plan, reason, now, out)
         self._dirty_since = now  # and a better one is looked for in peace
         return True
 
