@@ -24,9 +24,15 @@ async def resume(
     """
     sha, manifest, tokenizer = await link.model(patience)
     if sha != kept.model:
+        same = manifest.model_id == kept.model_id
+        advice = (
+            "the file that it was imported from has changed since"
+            if same
+            else f"start the swarm's host with `swisd up --model {kept.model_id}`"
+        )
         raise SessionFailed(
             f"the swarm runs {manifest.model_id} ({sha[:8]}), this answer was begun with {kept.model_id} "
-            f"({kept.model[:8]}): start the swarm's host with `swisd up --model {kept.model_id}`"
+            f"({kept.model[:8]}): {advice}"
         )
     if len(kept.emitted) >= kept.max_tokens:  # only the word that it is over was missing
         for part in _whole(link, kept, tokenizer):

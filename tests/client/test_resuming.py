@@ -47,7 +47,7 @@ class Rote:
 
     def __post_init__(self) -> None:
         self.names = {ANN: "ann"}
-        self.manifest = fake_manifest()
+        self.manifest = fake_manifest(layers=4)
         write_fake_blobs(self.manifest, self.home.blobs)
         blob = self.manifest.blobs[self.manifest.tokenizer]
         self.tokenizer = load_tokenizer(BlobStore(self.home.blobs).read(blob.sha256))
@@ -145,8 +145,10 @@ async def test_nothing_is_kept_before_the_first_token(home: Home) -> None:
 
 async def test_another_model_is_refused(home: Home) -> None:
     kept = await broken_off(breaks(home))
-    with pytest.raises(SessionFailed, match=r"\(cdcdcdcd\).*begun with fake-4x16 \(abababab\).*swisd up"):
+    with pytest.raises(SessionFailed, match=r"\(cdcdcdcd\).*begun with fake-4x16 \(abababab\).*imported"):
         await gone_on(Rote(home, sha="cd" * 32), kept)
+    with pytest.raises(SessionFailed, match=r"begun with gpt-9 .*`swisd up --model gpt-9`"):
+        await gone_on(Rote(home, sha="cd" * 32), replace(kept, model_id="gpt-9"))
     assert files(home) == [f"{kept.session}.json"]
 
 
