@@ -158,8 +158,8 @@ def test_going_on_with_an_answer(swisd: Run, home: Path, fake_home: FakeModel) -
     whole = swisd("ask", "the sea", *GREEDY, "--json", "--home", home)
     answer = json.loads(whole.out.splitlines()[-1])
     kept = KeptSession(
-        "ab" * 8, fake_home.sha, "fake-4x16", tuple(ids_of(fake_home, "the sea")), tuple(answer["token_ids"][:3]),
-        (), 6, 1, text="the sea",
+        "ab" * 8, fake_home.sha, "fake-4x16", tuple(ids_of(fake_home, "the sea")),
+        tuple(answer["token_ids"][:3]), (), 6, 1, text="the sea",
     )  # fmt: skip
     keep(fake_home.home, kept)
     damaged = fake_home.home.sessions / f"{'cd' * 8}.json"
