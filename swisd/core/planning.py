@@ -28,6 +28,7 @@ class Planning:
         self.plan: Plan | None = None
         self._serving: Plan | None = None  # the last that was active
         self.epoch = 0  # the highest that was made or heard of
+        self.names: dict[str, str] = {}  # of devices that the host before knew
         self.uncovered: tuple[str, ...] = ()  # devices of the plan that nobody could stand in for
         self._dirty_since: float | None = None
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
@@ -368,7 +369,7 @@ class Planning:
 
     def _name(self, device: str) -> str:
         entry = self.members.entries.get(device)
-        return name_of(entry) if entry is not None else self._local.name_of(device)
+        return name_of(entry) if entry is not None else self.names.get(device, device)
 
     def _names(self, devices: Collection[str]) -> str:
         return ", ".join(self._name(device) for device in sorted(devices))
