@@ -36,7 +36,7 @@ class Flawed:
         while True:
             request = read_request(await reader.readexactly(REQUEST.size))
             self.offsets.append(request.offset)
-            body = self.data[request.offset :]
+            body = self.data[request.offset :][: request.length or None]
             writer.write(write_reply(Reply(Status.OK, len(self.data), len(body))) + body[: self.limit])
             await writer.drain()
             if self.hang:
