@@ -20,7 +20,7 @@ from swisd.store.protocol import MAX_WITHOUT, How, Request
 PIECE_BYTES = 1 << 20
 WINDOW_BYTES = 8 << 20
 BUFFER_BYTES = 1 << 20  # one trip to the disk and the hash for each so many bytes,
-FLUSH_S = 0.5  # or after so many seconds: others may be waiting for them
+FLUSH_S = 0.5  # or after so many seconds
 WIDTH = 4  # devices that are asked at a time
 HELP_S = 2.0  # a device that has nothing to do for so long is asked for the piece that all wait for
 
@@ -91,6 +91,7 @@ class Gathering:
         self._held = 0
         self._writing: asyncio.Task[None] | None = None
         self._flushed = 0.0
+        self._due = False  # bytes are to be written even if they are few: others may be waiting for them
         self._moved = asyncio.Event()  # set, and a new one made, when a piece ended
         self._failed: dict[str, None] = {}  # devices that were named and did not deliver
         self._drawing: set[str] = set()
@@ -120,8 +121,11 @@ class Gathering:
             await self._settle()
         return self._part.size == self._size
 
-    async def _draw(self, device: str, addresses: Sequence[Source], how: How) -> None:
-        """Take pieces from one device until it fails or there is nothing left to ask for."""
+    async def _draw(self, device: str, addresses: Sequence[Source], how: How, waits_s: float = 0.0) -> None:
+        """Take pieces from one device until it fails or there is nothing left to ask for.
+
+        It may be without what it is asked for, as it is waiting for it, for `waits_s` seconds.
+        """
         if device in self._drawing:
             return
         self._drawing.add(device)
@@ -141,7 +145,9 @@ class Gathering:
                     heard = loop.time()
                 except SourceFailed as failure:
                     self.said[device] = str(failure)
-                    limit = {Why.COMING: patience.stall_s, Why.BUSY: patience.busy_s}.get(failure.why)
+                    limit = {Why.COMING: waits_s or patience.stall_s, Why.BUSY: patience.busy_s}.get(
+                        failure.why
+                    )
                     if limit is None and failure.why is Why.LOST and device not in self.givers:
                         left.pop(0)
                     elif limit is None or loop.time() - heard > limit:
@@ -170,7 +176,9 @@ class Gathering:
             addresses = manners.addresses(device, loop.time())
             if addresses:
                 self._tell_waiting()
-                await self._draw(device, addresses, How.SENT)
+                # Who came later has more devices before it and waits longer: they find out sooner that one
+                # of them is stuck, and then it is not asked for in vain.
+                await self._draw(device, addresses, How.SENT, len(devices) * manners.patience.stall_s)
                 if self._edge < self._size:
                     manners.shun(device, loop.time())
             self._failed[device] = None
@@ -194,6 +202,7 @@ class Gathering:
                     await self._spill()
                     if self._edge >= end > at:
                         return True
+            await self._spill(due=True)
         except TimeoutError:
             raise SourceFailed(Why.LOST, "too slow") from None
         finally:
@@ -236,21 +245,19 @@ class Gathering:
         if not self._asked:
             self._waits()
 
-    async def _spill(self) -> None:
-        """Begin to write what has come, in a thread, while the next bytes arrive."""
+    async def _spill(self, due: bool = False) -> None:
+        """Write what has come, in a thread while the next bytes arrive, once it is enough or `due`."""
         now = asyncio.get_running_loop().time()
-        if self._held < BUFFER_BYTES and now - self._flushed < FLUSH_S:
-            return
-        if self._writing is not None and not self._writing.done():
-            if self._held < 2 * BUFFER_BYTES:
-                return
-            await asyncio.wait([self._writing])  # a write to the disk ends by itself
-        if self._writing is not None:
-            if not self._writing.done():
-                return  # another was woken first and began the next
+        self._due = self._due or due or now - self._flushed > FLUSH_S
+        if self._writing is not None and self._writing.done():
             self._writing.result()
-        self._flushed = now
-        self._writing = asyncio.create_task(self._write())
+            self._writing = None
+        if self._writing is None:
+            if self._held >= BUFFER_BYTES or self._due:
+                self._flushed = now
+                self._writing = asyncio.create_task(self._write())
+        elif self._held >= 2 * BUFFER_BYTES:  # the disk is slower than the network
+            await asyncio.wait([self._writing])  # a write to the disk ends by itself
 
     async def _settle(self) -> None:
         """Write the rest. Raises what the disk said."""
@@ -258,11 +265,12 @@ class Gathering:
             await asyncio.wait([self._writing])
             self._writing.result()
             self._writing = None
+        self._due = True
         await self._write()
 
     async def _write(self) -> None:
-        pieces, self._ready, self._held = self._ready, [], 0
-        if pieces:
+        while self._held >= BUFFER_BYTES or (self._due and self._ready):
+            pieces, self._ready, self._held, self._due = self._ready, [], 0, False
             before = self._part.size
             try:
                 await asyncio.to_thread(self._part.write, pieces)
