@@ -22,6 +22,7 @@ WINDOW_BYTES = 8 << 20
 BUFFER_BYTES = 1 << 20  # one trip to the disk and the hash for each so many bytes,
 FLUSH_S = 0.5  # or after so many seconds
 WIDTH = 4  # devices that are asked at a time
+SLOW = 8  # times slower than the device that named it: then it is not waited for
 HELP_S = 2.0  # a device that has nothing to do for so long is asked for the piece that all wait for
 
 Holder = tuple[str, tuple[Source, ...]]
@@ -52,7 +53,15 @@ class Manners:
     patience: Patience = field(default_factory=Patience)
     shunned: dict[str, float] = field(default_factory=dict)  # device: until when, in the loop's time
 
+    rates: dict[str, float] = field(default_factory=dict)  # bytes/s at which a device gives a piece
+
     SHUN_S = 30.0
+
+    def note_rate(self, device: str, amount: int, began: float) -> None:
+        """A piece of so many bytes came, asked for at `began`."""
+        if amount >= PIECE_BYTES // 4:  # of small ones the way there and back is the larger part
+            rate = amount / max(asyncio.get_running_loop().time() - began, 1e-6)
+            self.rates[device] = 0.8 * self.rates.get(device, rate) + 0.2 * rate
 
     def addresses(self, device: str, now: float) -> tuple[Source, ...]:
         """Where a named device is; nowhere if it is unknown or failed just now."""
@@ -121,40 +130,45 @@ class Gathering:
             await self._settle()
         return self._part.size == self._size
 
-    async def _draw(self, device: str, addresses: Sequence[Source], how: How, waits_s: float = 0.0) -> None:
+    async def _draw(
+        self, device: str, addresses: Sequence[Source], how: How, *, waits_s: float = 0.0, rate: float = 0.0
+    ) -> None:
         """Take pieces from one device until it fails or there is nothing left to ask for.
 
-        It may be without what it is asked for, as it is waiting for it, for `waits_s` seconds.
+        It may give nothing for `waits_s` seconds, as it waits for the bytes itself, and must not be much
+        slower than `rate` bytes/s.
         """
         if device in self._drawing:
             return
         self._drawing.add(device)
         loop, patience = asyncio.get_running_loop(), self._manners.patience
+        limits = {Why.COMING: waits_s or patience.stall_s, Why.BUSY: patience.busy_s}
         left = list(addresses)
-        heard = loop.time()
+        began = heard = loop.time()
+        given = 0
         try:
             while left and (piece := await self._take()) is not None:
                 try:
-                    if await self._piece(device, left[0], how, *piece):
+                    came = await self._piece(device, left[0], how, *piece)
+                    if came is None:
                         return
-                    heard = loop.time()
+                    heard, given = loop.time(), given + came
+                    if heard - began > patience.stall_s and given * SLOW < rate * (heard - began):
+                        raise SourceFailed(Why.LOST, "too slow")
                 except SentElsewhere as other:
                     if how is not How.ANY:
                         raise SourceFailed(Why.WRONG, "names others where it should not") from None
                     await self._follow(device, other.devices)
                     heard = loop.time()
                 except SourceFailed as failure:
-                    self.said[device] = str(failure)
-                    limit = {Why.COMING: waits_s or patience.stall_s, Why.BUSY: patience.busy_s}.get(
-                        failure.why
-                    )
-                    if limit is None and failure.why is Why.LOST and device not in self.givers:
-                        left.pop(0)
-                    elif limit is None or loop.time() - heard > limit:
-                        raise
-                    elif limit is not None:
+                    if failure.why is Why.LOST and device not in self.givers:
+                        self.said[device] = str(failure)
+                        left.pop(0)  # another address may work
+                    elif loop.time() - heard < limits.get(failure.why, 0.0):
                         self._tell_waiting()
                         await asyncio.sleep(patience.poll_s)
+                    else:
+                        raise
         except SourceFailed as failure:
             self.said[device] = str(failure)
             if failure.why in (Why.MISSING, Why.WRONG):
@@ -163,30 +177,35 @@ class Gathering:
             self._drawing.discard(device)
 
     async def _follow(self, teller: str, devices: Sequence[str]) -> None:
-        """Take pieces from the first of these that gives any, as `teller` said."""
+        """Take pieces from the first of these that is known, as `teller` said."""
         loop, manners = asyncio.get_running_loop(), self._manners
         fresh = [device for device in devices if device not in self._failed]
         if not fresh:
             raise SourceFailed(Why.WRONG, "names only devices that did not deliver")
+        self._tell_waiting()
         for device in fresh:
             if device in self._drawing:  # two devices named it
-                self._tell_waiting()
                 await asyncio.sleep(manners.patience.poll_s)
                 return
             addresses = manners.addresses(device, loop.time())
             if addresses:
-                self._tell_waiting()
                 # Who came later has more devices before it and waits longer: they find out sooner that one
                 # of them is stuck, and then it is not asked for in vain.
-                await self._draw(device, addresses, How.SENT, len(devices) * manners.patience.stall_s)
+                waits_s = len(devices) * manners.patience.stall_s
+                rate = manners.rates.get(teller, 0.0)
+                await self._draw(device, addresses, How.SENT, waits_s=waits_s, rate=rate)
                 if self._edge < self._size:
                     manners.shun(device, loop.time())
             self._failed[device] = None
             if addresses:
-                return  # others may be better by now
+                return  # the teller may know better by now
 
-    async def _piece(self, device: str, source: Source, how: How, start: int, end: int) -> bool:
-        """Ask for a range; True if others were faster. What does not come is for the next to ask for."""
+    async def _piece(self, device: str, source: Source, how: How, start: int, end: int) -> int | None:
+        """Ask for a range: how many bytes came, None if others were faster.
+
+        What does not come is for the next to ask for.
+        """
+        began = asyncio.get_running_loop().time()
         token, at = object(), start
         self._asked[token] = start, end
         patience = self._manners.patience
@@ -201,7 +220,8 @@ class Gathering:
                     at += len(chunk)
                     await self._spill()
                     if self._edge >= end > at:
-                        return True
+                        return None
+            self._manners.note_rate(device, at - start, began)
             await self._spill(due=True)
         except TimeoutError:
             raise SourceFailed(Why.LOST, "too slow") from None
@@ -211,7 +231,7 @@ class Gathering:
                 heappush(self._back, (at, end))
             self._moved.set()
             self._moved = asyncio.Event()
-        return False
+        return at - start
 
     async def _take(self) -> tuple[int, int] | None:
         """The next range to ask for; None when all is there."""

@@ -174,6 +174,26 @@ async def test_a_device_that_never_gets_what_it_was_given_is_waited_for_only_so_
         part.close()
 
 
+async def test_a_device_that_is_much_slower_than_the_source_is_not_waited_for(peer: Make) -> None:
+    source, slow, fast = await peer(full=True), await peer(), await peer()
+    await quick(slow.fill([source], BLOBS[:1]))
+    given = 0
+
+    async def drip(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal given
+        while True:
+            request = read_request(await reader.readexactly(REQUEST.size))
+            if given:
+                await asyncio.sleep(0.05)
+            body = DATAS[0][request.offset :][:100]
+            given += len(body)
+            writer.write(write_reply(Reply(Status.OK, SIZES[0], len(body))) + body)
+
+    slow.handler = drip
+    await quick(fast.fill([source], BLOBS[::-1]))
+    assert fast.full() and source.sent == MODEL_BYTES + SIZES[0] - given
+
+
 async def test_a_device_that_passes_on_bad_bytes_costs_only_time(peer: Make) -> None:
     source = await peer(full=True)
     liar = await peer()
