@@ -98,6 +98,8 @@ class BlobClient:
             if not connection[0].at_eof() and not connection[1].is_closing():
                 try:
                     return connection, await self._begin(connection, request, total)
+                except TimeoutError:  # an OSError, but one that says something: do not wait once more
+                    raise
                 except (OSError, asyncio.IncompleteReadError):
                     continue  # the other side had closed it meanwhile: says nothing about the blob
         try:

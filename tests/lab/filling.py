@@ -1,4 +1,4 @@
-"""Measures what a source sends while empty devices fill up, each in a network namespace of its own (root only).
+"""Measures what a source sends while empty devices fill up, each in a network namespace (root only).
 
     python -m tests.lab.filling MODEL.gguf --devices 4 --want whole --mbit 200
 
@@ -8,7 +8,9 @@ its network interface, so headers and what is sent twice are in it.
 
 import argparse
 import asyncio
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,7 +89,7 @@ def measure(arguments: argparse.Namespace, root: Path) -> None:
     manifest = Manifest.from_bytes(data)
     size = sum(blob.size for blob in manifest.blobs)
     count = arguments.sources + arguments.devices
-    hosts, children = Hosts(), list[subprocess.Popen[str]]()
+    hosts, children, lost = Hosts(), list[subprocess.Popen[str]](), list[subprocess.Popen[str]]()
     try:
         names = [hosts.add() for _ in range(count)]
         for name in names:
@@ -117,14 +119,22 @@ def measure(arguments: argparse.Namespace, root: Path) -> None:
             child.stdin.write(f"{entry['manifest']} {len(data)} {manifest.n_units}\n")
             child.stdin.flush()
             time.sleep(arguments.apart)
-        told = [json.loads(child.stdout.readline()) for child in children[arguments.sources :] if child.stdout]
+        waited = children[arguments.sources :]
+        if arguments.lose:
+            time.sleep(arguments.lose_s)
+            lost.append(waited.pop(0))
+            lost[0].send_signal(getattr(signal, arguments.lose))
+        told = [json.loads(child.stdout.readline()) for child in waited if child.stdout]
         after = [sent(hosts, name) for name in names]
         copies = [(end - start) / size for start, end in zip(before, after, strict=True)]
         print(f"model {size / 1e6:.1f} MB; sent, in copies of it:", *(f"{one:.2f}" for one in copies))
         print("seconds:", *(f"{one['s']:.1f}" for one in told))
     finally:
         for child in children:
-            child.communicate("\n", timeout=20)
+            if child in lost:
+                child.kill()
+            with contextlib.suppress(BrokenPipeError):
+                child.communicate("\n", timeout=20)
         hosts.close()
 
 
@@ -140,6 +150,8 @@ def main() -> None:
     parser.add_argument("--want", choices=("whole", "parts"), default="whole")
     parser.add_argument("--mbit", type=int, default=0, help="what each device can send; 0: no limit")
     parser.add_argument("--apart", type=float, default=0.0, help="seconds between their starts")
+    parser.add_argument("--lose", choices=("SIGKILL", "SIGSTOP"), help="what the first empty device gets")
+    parser.add_argument("--lose-s", type=float, default=3.0, help="so many seconds after the last start")
     with tempfile.TemporaryDirectory() as root:
         measure(parser.parse_args(), Path(root))
 

@@ -200,6 +200,34 @@ async def test_dial_that_fails_or_never_ends(store: BlobStore) -> None:
         await quick(fetcher.fetch(SHA, SIZE, sources))
 
 
+async def test_a_device_that_freezes_is_waited_for_once(store: BlobStore, start: Start) -> None:
+    """Not once for each connection that was kept from before."""
+    frozen, asked, data = False, 0, bytes_of(2, 100)
+
+    async def serve(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            request = read_request(await reader.readexactly(REQUEST.size))
+            if frozen:
+                asked += 1
+                await asyncio.sleep(60)
+            await both.wait() if request.sha == SHA else both.set()
+            body = data if request.sha != SHA else DATA[request.offset :][: request.length]
+            writer.write(write_reply(Reply(Status.OK, len(data if request.sha != SHA else DATA), len(body))))
+            writer.write(body)
+
+    both = asyncio.Event()
+    source = await start(serve)
+    fetcher = Fetcher(store, connect, stall_s=0.3, attempts=1, pause_s=0.01)
+    sha = hashlib.sha256(data).hexdigest()
+    await quick(asyncio.gather(fetcher.fetch(SHA, SIZE, [source]), fetcher.fetch(sha, 100, [source])))
+    frozen = True
+    with pytest.raises(ModelError, match=r"no bytes for 0\.3 s"):
+        await quick(fetcher.fetch("ab" * 32, 100, [source]))
+    assert asked == 1
+    await fetcher.close()
+
+
 async def test_a_trickle_is_too_slow(store: BlobStore, start: Start) -> None:
     async def trickle(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = read_request(await reader.readexactly(REQUEST.size))

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -51,6 +52,7 @@ class Peer:
         def book(device: str) -> list[Source]:
             return [peer.source for peer in all_of_them if peer.source.device == device]
 
+        self.reach, self.book = reach, book
         self.fetcher = Fetcher(self.store, reach, book, stall_s=1, pause_s=0.01, poll_s=0.01)
 
     async def serve(self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -324,3 +326,37 @@ async def test_a_source_that_sends_everybody_in_circles_is_left(
     await quick(fetcher.fetch(BLOBS[0].sha256, SIZES[0], [await start(circles), good.source]))
     assert store.verify(BLOBS[0].sha256)
     await fetcher.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_the_others_do_an_honest_source_fills_all(peer: Make, seed: int) -> None:
+    """Five devices fill up; on every connection to one of them anything may go wrong."""
+    random = Random(seed)
+    source = await peer(full=True)
+    five = [await peer() for _ in range(5)]
+
+    def flaky(server: BlobServer) -> Handler:
+        async def serve(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            mishap = random.choice(["none", "none", "abort", "hang", "babble", "busy", "lie"])
+            if mishap == "none":
+                await server.serve(hello, reader, writer)
+                return
+            request = read_request(await reader.readexactly(REQUEST.size))
+            size = dict(zip((blob.sha256 for blob in BLOBS), SIZES, strict=True))[request.sha]
+            if mishap == "hang":
+                await asyncio.sleep(60)
+            if mishap == "babble":
+                writer.write(random.randbytes(100))
+            if mishap == "busy":
+                writer.write(write_reply(Reply(Status.BUSY)))
+            if mishap == "lie":
+                writer.write(write_reply(Reply(Status.OK, size, request.length)) + bytes(request.length))
+            writer.close()
+
+        return serve
+
+    for one in five:
+        one.handler = flaky(one.server)
+        one.fetcher = Fetcher(one.store, one.reach, one.book, stall_s=0.3, pause_s=0.01, poll_s=0.01)
+    await asyncio.wait_for(asyncio.gather(*(one.fill([source]) for one in five)), 60)
+    assert all(one.full() for one in five)
