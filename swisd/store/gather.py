@@ -209,7 +209,9 @@ class Gathering:
         token, at = object(), start
         self._asked[token] = start, end
         patience = self._manners.patience
-        without = tuple(self._failed)[-MAX_WITHOUT:] if how is How.ANY else ()
+        if how is How.ANY and len(self._failed) > MAX_WITHOUT:
+            how = How.WHOLE  # they do not fit a request any more: no further names
+        without = tuple(self._failed) if how is How.ANY else ()
         request = Request(self._part.sha, start, end - start, how, without)
         pull = self._manners.client.pull(source, request, self._size)
         try:

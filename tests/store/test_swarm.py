@@ -158,6 +158,24 @@ async def test_a_device_that_was_given_blobs_and_died_costs_the_others_only_thos
     assert source.sent == MODEL_BYTES + sum(SIZES[:4])
 
 
+async def test_when_many_were_given_a_blob_and_died_it_is_given_again(peer: Make) -> None:
+    source, sha = await peer(full=True), BLOBS[0].sha256
+
+    async def gone(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    for _ in range(12):
+        dead = await peer()
+        dead.handler = gone
+        reader, writer = await dial("127.0.0.1", source.source.port, KEY, dead.source.device, Purpose.STORE)
+        writer.write(write_request(Request(sha, 0, 1)))
+        await quick(reader.readexactly(1))
+        writer.close()
+    one = await peer()
+    await quick(one.fill([source], BLOBS[:1]))
+    assert one.full(BLOBS[:1]) and source.sent == 1 + SIZES[0]
+
+
 async def test_a_device_that_never_gets_what_it_was_given_is_waited_for_only_so_long(peer: Make) -> None:
     source = await peer(full=True)
     stuck = await peer()
