@@ -112,7 +112,7 @@ class Host:
         if self.members.on_beat(beat, now) or new:
             planning.touch(now)
         planning.fence(beat.epoch, now)
-        if new and planning.uses(beat.device):
+        if new and planning.lacks(beat):
             planning.on_reborn(beat.device, name_of(known), now)
         planning.on_progress(beat.device, beat.progress, now)
         if beat.state in ("ready", "failed") and (before is None or before.epoch != beat.epoch):

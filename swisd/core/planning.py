@@ -9,6 +9,7 @@ from swisd.core.effects import Notice, Publish
 from swisd.core.failover import choose_spares, patch, ranges_of
 from swisd.core.local import Effects, Local
 from swisd.core.membership import Membership
+from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
 from swisd.core.replan import broken, devices_of, fits_beside, worthwhile
@@ -95,6 +96,12 @@ class Planning:
     def uses(self, device: str) -> bool:
         """Whether the plan needs this device."""
         return self.plan is not None and device in devices_of(self.plan.pipelines)
+
+    def lacks(self, beat: Beat) -> bool:
+        """Whether a device has in memory less than an active plan relies on."""
+        if self.plan is None or not self.plan.active:
+            return False
+        return not set(ranges_of(self.plan.pipelines).get(beat.device, ())) <= set(beat.warm)
 
     def empty(self, out: Effects) -> None:
         """End the plan with one that has nothing in it."""
