@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from swisd.core.model import Manifest
+from swisd.runtime.kv import KvStore
 from swisd.runtime.shard import Shard, Slot
 
 
@@ -19,10 +20,10 @@ class Imported:
     def shards(self, *cuts: int, max_tokens: int = 512) -> list[Shard]:
         """The whole model as one shard, or cut at the units named."""
         edges = [0, *cuts, self.manifest.n_units]
-        return [
-            Shard.load(self.manifest, start, end, self.blobs, threads=1, max_tokens=max_tokens)
-            for start, end in pairwise(edges)
-        ]
+        return [self.shard(*units, KvStore(self.manifest, max_tokens)) for units in pairwise(edges)]
+
+    def shard(self, start: int, end: int, store: KvStore) -> Shard:
+        return Shard.load(self.manifest, start, end, self.blobs, threads=1, store=store)
 
 
 def through(shards: list[Shard], slot: Slot, ids: np.ndarray) -> np.ndarray:

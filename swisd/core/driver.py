@@ -337,9 +337,15 @@ class Driver:
         out.append(CancelTimer(f"step:{session.key}"))
         plan = self._local.plan
         if plan is not None and plan.pipelines:
-            for device in sorted({stage.device for stage in plan.pipelines[0].stages} | {self._local.device}):
+            for device in self._holders(plan):
                 out.append(Publish(Ask("cancel", session.key, self._local.device, plan.epoch), to=device))
         self._admit(now, out)
+
+    def _holders(self, plan: Plan) -> list[str]:
+        """Devices that may hold rows of a session: those of the plan, and of one that is coming."""
+        plans = (plan, self._local.coming) if self._local.coming is not None else (plan,)
+        pipelines = [pipeline for item in plans for pipeline in item.pipelines]
+        return sorted({self._local.device, *(stage.device for item in pipelines for stage in item.stages)})
 
     def _arm(self, session: Session, now: float, out: Effects) -> None:
         session.moved = now

@@ -30,6 +30,9 @@ from swisd.core.events import (
     FrameLost,
     HoldingsChanged,
     HostSeen,
+    KvArrived,
+    KvFailed,
+    KvRead,
     LinkLost,
     LinksMeasured,
     LoadFailed,
@@ -113,6 +116,12 @@ class NodeMachine:
             case FrameLost():
                 if self.local.plan is not None and event.activation.epoch == self.local.plan.epoch:
                     self.worker.on_frame_lost(event, out)
+            case KvArrived():
+                self.service.moving.on_kv(event, now, out)
+            case KvRead():
+                self.service.moving.on_read(event, out)
+            case KvFailed():
+                self.service.moving.on_failed(event)
             case LinkLost():
                 self.worker.on_link_lost(event, self.driver.running(), out)
             case Timer():
@@ -150,8 +159,14 @@ class NodeMachine:
             case Repair() if message.device != event.sender:
                 self.local.drop("message in another device's name")
             case Repair():
-                self.service.confirm(message.epoch, now, out)
-                if message.op in ("probe", "resume", "replay"):
+                if message.op not in ("move", "moved"):
+                    self.service.confirm(message.epoch, now, out)
+                if message.op == "move":
+                    self.service.moving.on_move(message, event.sender, out)
+                elif message.op == "moved":
+                    if self.service.moving.on_moved(message, event.sender) and self.service.caches_came(out):
+                        self.member.beat(now, out)
+                elif message.op in ("probe", "resume", "replay"):
                     self.worker.on_repair(message, event.sender, now, out)
                 else:
                     self.driver.on_repair(message, now, out)
@@ -201,8 +216,10 @@ class NodeMachine:
         last = len(plan.pipelines[activation.pipeline].stages) - 1
         if activation.stage == last and activation.until == TO_THE_END:
             self.worker.pace.note(event, activation, self.worker.stages)
+            self.service.moving.on_step(work.session, out)
             self.driver.on_head_done(event, now, out)
             return
+        self.service.moving.on_step(work.session, out)
         at_head = self.worker.on_step_done(event, activation, now, out)
         if at_head is not None:
             self.driver.head(at_head, now, out)
@@ -235,6 +252,10 @@ class NodeMachine:
                 self.change.on_timer(now, out)
         elif name == "links":
             self.member.on_links_timer(now, out)
+        elif name == "moving":
+            self.service.moving.give_up()
+            if self.service.caches_came(out):
+                self.member.beat(now, out)
         elif name == "member-retry":
             self.member.on_retry_timer(now, out)
         elif name.startswith(("step:", "repair:")):

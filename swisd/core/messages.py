@@ -177,9 +177,12 @@ class Repair:
     `replay`: send your outputs of stage `stage` for positions `[start, end)` again, to be run up to stage
     `until`. `done`: the rows up to `end` are in the caches of stage `until`. `fail`: the session is stuck at
     the sender for the reason in `note`; `step` is the one concerned.
+
+    Between two devices under a coming plan, of no session: `move`: send me the caches of layers
+    `[start, end)` of all sessions; `moved`: what I had of them is on its way.
     """
 
-    op: Literal["probe", "resume", "held", "replay", "done", "fail"]
+    op: Literal["probe", "resume", "held", "replay", "done", "fail", "move", "moved"]
     session: SessionId
     epoch: Epoch
     step: Annotated[int, Range(0, 1 << 31)]

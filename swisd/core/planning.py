@@ -26,6 +26,7 @@ class Planning:
         self._local = local
         self.members = Membership()
         self.plan: Plan | None = None
+        self._serving: Plan | None = None  # the last that was active
         self.epoch = 0  # the highest that was made or heard of
         self.uncovered: tuple[str, ...] = ()  # devices of the plan that nobody could stand in for
         self._dirty_since: float | None = None
@@ -41,11 +42,11 @@ class Planning:
         """A reign begins. A plan that the lost host had in service is carried on where it can be."""
         self.members = members
         plan = self._local.plan
-        self.plan, self._renew, self._covered = None, "", None
+        self.plan, self._serving, self._renew, self._covered = None, None, "", None
         if plan is not None:
             self.epoch = max(self.epoch, plan.epoch)
             if plan.active and plan.pipelines and plan.host != self._local.device:
-                self.plan, self._renew = plan, "the host changed"
+                self.plan, self._serving, self._renew = plan, plan, "the host changed"
         self._dirty_since = now
 
     def forget(self) -> None:
@@ -140,10 +141,12 @@ class Planning:
             return
         devices = [item for item in self.members.usable() if item.device not in self._bans]
         current = self.plan if self.plan is not None and self.plan.model == sha else None
-        if current is not None and current.pipelines and (current.active or self.busy()):
+        if current is not None and current.pipelines:
+            base = current if current.active else self._serving
             reason = self._broken(current) or self._renew
-            if reason and self._mend(current, reason, devices, manifest, now, out):
-                return
+            if reason and base is not None and base.model == sha:
+                if self._mend(base, reason, devices, manifest, now, out):
+                    return
         if now - self._dirty_since < deadlines.SETTLE:
             return
         if current is not None and current.pipelines:
@@ -214,7 +217,7 @@ class Planning:
         self._set(
             replace(
                 current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, prediction=prediction,
-                verdicts=verdicts, active=False, spares=spares,
+                verdicts=verdicts, active=False, spares=spares, gentle=False,
             ), reason, now, out,
         )  # fmt: skip
         self._dirty_since = now  # and a better one is looked for in peace
@@ -276,8 +279,14 @@ class Planning:
             prediction=found.prediction,
             verdicts=self._verdicts(found),
             problem=self._problem(found),
+            gentle=self.busy() and self._sound(sha),
         )
         self._set(plan, reason, now, out)
+
+    def _sound(self, sha: str) -> bool:
+        """Whether the plan in service goes on while another one is prepared."""
+        plan = self._serving
+        return plan is not None and plan.model == sha and not self._broken(plan)
 
     def _set(self, plan: Plan, reason: str, now: float, out: Effects) -> None:
         self.plan, self._covered, self.uncovered = plan, None, ()
@@ -385,6 +394,7 @@ class Planning:
             out.append(Publish(plan))
         if not waiting:
             self.plan, self._active_at = replace(plan, active=True), now
+            self._serving = self.plan
             out.append(Publish(self.plan))
             out.append(Notice("info", f"plan {plan.epoch} is active"))
 

@@ -18,6 +18,7 @@ from swisd.core.types import Plan, Slot
 
 MAX_TRIES = 8
 QUICK_TRIES = 2
+MAX_WAITS = 5
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Attempt:
     held: dict[int, Held] = field(default_factory=dict)
     running: dict[int, int] = field(default_factory=dict)  # last stage of a span -> position to be reached
     rows: int = 0
+    waits: int = 0  # times that caches on their way are waited for
 
 
 class Recovery:
@@ -207,6 +209,12 @@ class Recovery:
         session = attempt.session
         end = session.line_up(reachable(held, session.first_wanted))
         found = spans(held, end)
+        if found and plan.gentle and attempt.waits < MAX_WAITS:  # the last rows that move are on their way
+            attempt.waits += 1
+            attempt.pausing = True
+            session.halt()
+            out.append(SetTimer(f"repair:{session.key}", now + deadlines.MOVING))
+            return
         attempt.running = {span.until: span.end for span in found}
         attempt.rows = sum(span.end - span.start for span in found)
         if not found:

@@ -11,6 +11,7 @@ from swisd.core.driver import Driver
 from swisd.core.effects import Notice
 from swisd.core.events import LoadFailed, LoadProgress, ShardsLoaded
 from swisd.core.local import Effects, Local
+from swisd.core.moving import Moving
 from swisd.core.shards import Shards, describe, own_stages
 from swisd.core.types import Plan
 from swisd.core.worker import Worker
@@ -21,7 +22,7 @@ class Service:
 
     def __init__(self, local: Local, worker: Worker, driver: Driver, on_switch: Callable[[], None]) -> None:
         self._local, self._worker, self._driver, self._on_switch = local, worker, driver, on_switch
-        self.shards = Shards(local)
+        self.shards, self.moving = Shards(local), Moving(local, worker)
 
     def on_plan(self, plan: Plan, now: float, out: Effects) -> bool:
         """Take a plan. Returns True if it is a new one, which the host waits to hear of."""
@@ -69,13 +70,18 @@ class Service:
         if newest is None:
             return False
         if became:
-            self._ready(newest)
-            out.append(
-                Notice("info", f"ready: runs {describe(newest, self._local.device)} of {newest.model_id}")
-            )
+            self._ready(newest, out)
         if self._local.coming is None:
             self.shards.load_spares(newest, out)
         return became
+
+    def caches_came(self, out: Effects) -> bool:
+        """Nothing of the caches is waited for any more. Returns True if this device is ready by this."""
+        newest = self._local.newest
+        if newest is None or not self.shards.holds_wanted or self._local.ready_epoch >= newest.epoch:
+            return False
+        self._ready(newest, out)
+        return True
 
     def on_load_failed(self, event: LoadFailed, out: Effects) -> bool:
         """Returns True if this device cannot take its part in the newest plan."""
@@ -93,19 +99,24 @@ class Service:
         local.ready_epoch = min(local.ready_epoch, plan.epoch - 1)
         in_service = tuple(stage.units for _, stage in self._worker.stages) if goes_on else ()
         local.coming = plan
+        self.moving.prepare(plan, current if goes_on else None, now, out)
         ready = self.shards.prepare(plan, in_service, out)
         if not own_stages(plan, local.device):
             local.enter("idle")
         elif ready:
-            self._ready(plan)
+            self._ready(plan, out)
         else:
             local.enter("fetching")
         if not goes_on or plan.active:
             self._switch(plan, now, out)
 
-    def _ready(self, plan: Plan) -> None:
+    def _ready(self, plan: Plan, out: Effects) -> None:
+        if self.moving.waiting:
+            self._local.enter("loading", 1.0, "waits for caches of running sessions")
+            return
         self._local.ready_epoch = plan.epoch
         self._local.enter("ready", 1.0)
+        out.append(Notice("info", f"ready: runs {describe(plan, self._local.device)} of {plan.model_id}"))
 
     def _switch(self, plan: Plan, now: float, out: Effects) -> None:
         local, before = self._local, self._local.plan

@@ -166,6 +166,7 @@ class Plan:
     active: bool = False  # every stage is loaded: sessions may start
     problem: Note = ""  # why there is no pipeline, when there is none
     spares: Annotated[tuple[Spare, ...], Items(1024)] = ()
+    gentle: bool = False  # the plan before goes on until this one is active: caches move to where they belong
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from swisd.core.messages import Call, Held, Repair
 from swisd.core.pace import Pace
 from swisd.core.replay import STATELESS
 from swisd.core.shards import Stages, own_stages
-from swisd.core.types import Plan, Slot, Stage
+from swisd.core.types import Plan, Slot, Stage, Units
 
 ANY_STEP = (1 << 31) - 1
 ROW_VALUE_BYTES = 4  # activations are float32
@@ -56,6 +56,37 @@ class Worker:
     def stages(self) -> Stages:
         """This device's stages of the plan in service, with their places."""
         return self._stages
+
+    def sessions(self) -> list[str]:
+        """Sessions of which this device holds rows."""
+        return list(self._sessions)
+
+    def length(self, session: str, units: Units) -> int:
+        """Positions of a session that the caches of these layers hold."""
+        kept = self._sessions.get(session)
+        return min((kept.lengths.get(unit, 0) for unit in range(*units)), default=0) if kept else 0
+
+    def take_rows(self, session: str, units: Units, position: int, rows: int, now: float) -> bool:
+        """Note rows that another device gives; False if they leave a gap, or nothing is new in them."""
+        length = self.length(session, units)
+        if session in self._over or not position <= length < position + rows:
+            return False
+        kept = self._sessions.get(session)
+        if kept is None:
+            kept = self._sessions[session] = Kept(now)
+        mine = [number for number, stage in self._stages if set(range(*units)) & set(self._layers(stage))]
+        if any(number in kept.steps for number in mine):
+            return False  # it runs here already
+        kept.heard = now
+        for unit in range(*units):
+            kept.lengths[unit] = position + rows
+        return True
+
+    def lose_rows(self, session: str, units: Units) -> None:
+        """These layers hold nothing of a session after all."""
+        kept = self._sessions.get(session)
+        for unit in range(*units) if kept is not None else ():
+            kept.lengths[unit] = 0  # type: ignore[union-attr]
 
     def serve(self, plan: Plan, *, same_model: bool, out: Effects) -> None:
         """Run the stages of this plan from now on. What is held of sessions stays where its layers stay."""
@@ -246,10 +277,9 @@ class Worker:
     # --- trouble -----------------------------------------------------------------------------------
 
     def on_step_failed(self, event: StepFailed, out: Effects) -> None:
-        kept, stage = self._sessions.get(event.work.session), dict(self._stages).get(event.work.stage)
-        if kept is not None and stage is not None:
-            for unit in self._layers(stage):
-                kept.lengths[unit] = 0
+        if (stage := dict(self._stages).get(event.work.stage)) is not None:
+            layers = self._layers(stage)
+            self.lose_rows(event.work.session, (layers.start, layers.stop))
         self._fail(
             event.work.session,
             event.work.step,

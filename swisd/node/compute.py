@@ -1,29 +1,31 @@
-"""The one thread that computes: loads shards, runs steps, samples, measures. ONNX Runtime lives only here."""
+"""The one thread that computes: runs steps, samples, measures; and a second one that loads meanwhile."""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import Activation, LoadShards, RunStep
+from swisd.core.effects import Activation, KvRows, LoadShards, ReadKv, RunStep
 from swisd.core.errors import SwisdError
 from swisd.core.events import (
     Event,
+    KvFailed,
+    KvRead,
     LoadFailed,
-    LoadProgress,
     Measured,
     MeasureFailed,
-    ShardsLoaded,
     StepDone,
     StepFailed,
 )
 from swisd.core.model import Manifest
-from swisd.core.types import Profile, Scores
+from swisd.core.types import Profile, Scores, Units
+from swisd.node.shards import Job, Shards
 
 if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
@@ -40,29 +42,52 @@ class Compute:
         self._blobs, self._scratch, self._threads = blobs, scratch, threads
         self._post = post
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._shards: dict[int, Shard] = {}
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._kv_bytes = 0
         self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
+    def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
+        """Close what a load neither wants nor keeps, and give up an earlier load; `load` follows.
+
+        With the manifest, keys and values for what it wants are taken from now on.
+        """
+        self._submit(lambda: self._shards.make_room(effect, manifest), None)  # what is wrong, `load` tells
+
     def load(self, effect: LoadShards, manifest: Manifest) -> None:
-        """Replace what is loaded by the stages of a plan, whose blobs must be on disk."""
-        self._submit(lambda: self._load(effect, manifest), lambda reason: LoadFailed(effect.epoch, reason))
+        """Load what is wanted and missing, whose blobs must be on disk, while steps go on."""
+        self._submit(
+            lambda: self._shards.load(effect, manifest), lambda reason: LoadFailed(effect.epoch, reason)
+        )
+
+    def keep(self, units: Sequence[Units]) -> None:
+        """Close every shard but these, give up loading, free the KV rows of all other units."""
+        self._submit(lambda: self._shards.keep(units), None)
 
     @property
     def kv_bytes(self) -> int:
-        """Memory of the sessions' caches, as of the last step."""
-        return self._kv_bytes
+        """Memory of the sessions' caches."""
+        return self._shards.kv_bytes
 
-    def unload(self) -> None:
-        self._submit(self._unload, None)
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the loaded shards."""
+        return self._shards.resident_bytes
 
     def run(self, effect: RunStep) -> None:
         self._submit(lambda: self._run(effect), lambda reason: StepFailed(effect.work, reason))
 
     def drop(self, session: str) -> None:
-        self._submit(lambda: self._drop(session), None)
+        self._submit(lambda: self._shards.drop(session), None)
+
+    def read_kv(self, effect: ReadKv) -> None:
+        """Copy rows out of the caches; rows that are not here are no event."""
+        self._submit(lambda: KvRead(effect.device, self._shards.read(effect)), _not_here)
+
+    def write_kv(self, kv: KvRows) -> None:
+        """Put rows into the caches."""
+        self._submit(lambda: self._shards.write(kv), lambda reason: KvFailed(kv.session, kv.units, reason))
 
     def measure(self, manifest: Manifest, model: str, memory_limit: int) -> None:
         """Measure this device with the model's shard graph."""
@@ -75,13 +100,23 @@ class Compute:
         if self._closed:
             return
         self._closed = True
-        last = self._pool.submit(self._unload)
-        self._pool.shutdown(wait=False)
-        _, late = await asyncio.wait([asyncio.wrap_future(last)], timeout=CLOSE_S)
+        last: list[Future[Any]] = [self._loader.submit(bool), self._pool.submit(self._shards.keep, ())]
+        for pool in (self._loader, self._pool):
+            pool.shutdown(wait=False)
+        _, late = await asyncio.wait([asyncio.wrap_future(item) for item in last], timeout=CLOSE_S)
         if late:
             log.warning("a computation does not end; it is left to itself")
 
-    def _submit(self, work: Callable[[], Event | None], failed: Callable[[str], Event] | None) -> None:
+    def _aside(self, job: Job) -> None:
+        """Run a job in the loader's thread. Called in the compute thread."""
+        with suppress(RuntimeError):  # the device leaves at this moment
+            self._loader.submit(job)
+
+    def _back(self, job: Job) -> None:
+        """Run a job in the compute thread, after what waits there. Called in the loader's thread."""
+        self._submit(job, None)
+
+    def _submit(self, work: Callable[[], Event | None], failed: Callable[[str], Event | None] | None) -> None:
         if self._closed:
             return
 
@@ -98,54 +133,22 @@ class Compute:
             if event is not None:
                 self._tell(event)
 
-        self._pool.submit(guarded)
+        with suppress(RuntimeError):  # the device leaves at this moment
+            self._pool.submit(guarded)
 
     def _tell(self, event: Event) -> None:
         if not self._closed:
             self._loop.call_soon_threadsafe(self._post, event)
 
-    def _load(self, effect: LoadShards, manifest: Manifest) -> Event:
-        from swisd.runtime.shard import Shard
-
-        self._unload()
-        try:
-            for count, (number, stage) in enumerate(effect.stages):
-                self._tell(LoadProgress(effect.epoch, True, count / len(effect.stages)))
-                self._shards[number] = Shard.load(
-                    manifest,
-                    stage.start,
-                    stage.end,
-                    self._blobs,
-                    threads=self._threads,
-                    max_tokens=effect.max_tokens,
-                )
-        except BaseException:
-            self._unload()  # half a plan is of no use, and its memory was promised to others
-            raise
-        held = sum(manifest.resident_bytes(stage.start, stage.end) for _, stage in effect.stages)
-        return ShardsLoaded(effect.epoch, held)
-
-    def _unload(self) -> None:
-        for shard in self._shards.values():
-            shard.close()
-        self._shards.clear()
-        self._kv_bytes = 0
-
-    def _drop(self, session: str) -> None:
-        for shard in self._shards.values():
-            shard.drop(session)
-        self._kv_bytes = sum(shard.kv_bytes() for shard in self._shards.values())
-
     def _run(self, effect: RunStep) -> Event:
-        shard = self._shards.get(effect.work.stage)
+        shard = self._shards.get(effect.units)
         if shard is None:
-            return StepFailed(effect.work, f"stage {effect.work.stage} is not loaded")
+            start, end = effect.units
+            return StepFailed(effect.work, f"units {start} to {end} are not loaded")
         began = time.perf_counter()
         result = shard.run(effect.activation.slots, _rows(effect.activation, shard))
         token, scores = self._answer(effect, result) if shard.has_head else (None, None)
         spent = (time.perf_counter() - began) * 1000.0 + self._turn_ms
-        if effect.activation.slots[0].position % 64 == 0:
-            self._kv_bytes = sum(item.kv_bytes() for item in self._shards.values())
         return StepDone(effect.work, len(result), None if shard.has_head else result, spent, token, scores)
 
     def _answer(self, effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:
@@ -193,6 +196,10 @@ class Compute:
                 break
             times.append((time.perf_counter() - began) * 1000.0)
         return median(times) if times else 0.0
+
+
+def _not_here(reason: str) -> None:
+    log.info("keys and values are not sent: %s", reason)
 
 
 def _rows(activation: Activation, shard: "Shard") -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 from swisd.core.effects import (
     Effect,
     GetManifest,
+    KeepShards,
     LoadShards,
     MeasureCompute,
     MeasureLinks,
     Notice,
     ProvideModel,
-    UnloadShards,
 )
 from swisd.core.errors import SwisdError
 from swisd.core.events import (
@@ -70,12 +70,13 @@ class Errands:
         match effect:
             case LoadShards():
                 self._cancel_loading()
+                self._compute.make_room(effect, self._local.manifests.get(effect.model))
                 self._loading = self._spawn(
                     self._load(effect), lambda reason: LoadFailed(effect.epoch, reason)
                 )
-            case UnloadShards():
+            case KeepShards():
                 self._cancel_loading()
-                self._compute.unload()
+                self._compute.keep(effect.units)
             case GetManifest():
                 self._spawn(self._get_manifest(effect), lambda reason: ManifestFailed(effect.model, reason))
             case ProvideModel():
@@ -117,15 +118,14 @@ class Errands:
             self._loading = None
 
     async def _load(self, effect: LoadShards) -> None:
-        """Fetch, then load. A newer plan cancels the fetch."""
+        """Fetch what is wanted, then load it. A newer plan cancels the fetch."""
 
         def progress(fraction: float) -> None:
             self._post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
 
         size = self._local.plan.model_bytes if self._local.plan else 0
         manifest = await self._manifest(effect.model, size)
-        stages = [stage for _, stage in effect.stages]
-        await self._supply.units(effect.model, manifest, stages, progress)
+        await self._supply.units(effect.model, manifest, effect.wanted, progress)
         self._post(HoldingsChanged(self._supply.holdings()))
         self._compute.load(effect, manifest)
 

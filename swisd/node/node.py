@@ -7,26 +7,28 @@ from collections.abc import Callable, Mapping
 
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
-    Activation,
     CancelTimer,
     DropSession,
     Effect,
+    KvRows,
     Lead,
     MoveBus,
     Notice,
     Publish,
+    ReadKv,
     RunStep,
     SeekHosts,
     SendFrame,
+    SendKv,
     SetTimer,
     StartBroker,
     StopBroker,
+    WriteKv,
 )
 from swisd.core.events import (
     BusChanged,
     Dropped,
     Event,
-    FrameArrived,
     FrameLost,
     HoldingsChanged,
     Measured,
@@ -44,10 +46,11 @@ from swisd.node.courier import Courier
 from swisd.node.errands import Errands
 from swisd.node.home import Home
 from swisd.node.memory import available_bytes, offer
-from swisd.node.outgoing import Outgoing, activation_of
+from swisd.node.outgoing import Outgoing, Sent
+from swisd.node.rows import arrived
 from swisd.node.supply import Supply
 from swisd.transport.api import Lanes
-from swisd.wire.frames import Dtype, Frame, FrameKind
+from swisd.wire.frames import Frame
 from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
@@ -99,7 +102,7 @@ class Node:
     def start(self, lanes: Lanes) -> None:
         """Begin; the bus was attached to the courier before and may connect any time."""
         self._errands.lanes = lanes
-        self._outgoing = Outgoing(lanes, self.config.device, self._frame_lost)
+        self._outgoing = Outgoing(lanes, self.config.device, self._rows_lost)
         self.courier.subscribe(Kind.PLAN)
         self.courier.subscribe(Kind.SWARM)
         self.courier.subscribe(Kind.ASK, self.config.device)
@@ -150,8 +153,9 @@ class Node:
 
     def on_frame(self, device: str, frame: Frame) -> None:
         """A checked frame from a proved device, on any lane."""
-        if frame.kind is FrameKind.ACTIVATION and frame.slots and frame.dtype is Dtype.FLOAT32:
-            self.post(FrameArrived(device, activation_of(frame)))
+        event = arrived(device, frame)
+        if event is not None:
+            self.post(event)
         else:
             self._on_drop("frame without meaning here")
 
@@ -197,8 +201,12 @@ class Node:
     def _on_drop(self, reason: str) -> None:
         self.post(Dropped(reason))
 
-    def _frame_lost(self, device: str, activation: Activation, reason: str) -> None:
-        self.post(FrameLost(device, activation, reason))
+    def _rows_lost(self, device: str, rows: Sent, reason: str) -> None:
+        if isinstance(rows, KvRows):
+            # Whoever waits for them has a deadline, and rebuilds them from the rows before.
+            log.warning("keys and values for %s are lost: %s", self.name_of(device), reason)
+        else:
+            self.post(FrameLost(device, rows, reason))
 
     # --- what is to be done ------------------------------------------------------------------------
 
@@ -210,8 +218,14 @@ class Node:
                 self._to_publish.append(effect)
             case SendFrame() if self._outgoing is not None:
                 self._outgoing.send(effect.device, effect.activation)
+            case SendKv() if self._outgoing is not None:
+                self._outgoing.send(effect.device, effect.kv)
             case RunStep():
                 self._compute.run(effect)
+            case ReadKv():
+                self._compute.read_kv(effect)
+            case WriteKv():
+                self._compute.write_kv(effect.kv)
             case SetTimer():
                 self._set_timer(effect)
             case CancelTimer():
@@ -255,16 +269,7 @@ class Node:
     def _watch_memory(self) -> None:
         self._timers["memory"] = self._loop.call_later(OFFER_EVERY, self._watch_memory)
         self._watch_refusals()
-        local = self.machine.local
-        manifest, plan = local.manifest, local.plan
-        held = 0
-        if manifest is not None and plan is not None and local.state == "ready":
-            held = sum(
-                manifest.resident_bytes(stage.start, stage.end)
-                for pipeline in plan.pipelines
-                for stage in pipeline.stages
-                if stage.device == local.device
-            )
+        held = self._compute.resident_bytes
         self.post(
             OfferChanged(offer(self._asked_memory, held), available_bytes(), held + self._compute.kv_bytes)
         )

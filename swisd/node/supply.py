@@ -7,7 +7,7 @@ from pathlib import Path
 from swisd.core.errors import ModelError, SwisdError
 from swisd.core.messages import Digest, MemberView
 from swisd.core.model import MAX_MANIFEST_BYTES, SHA256, Manifest
-from swisd.core.types import Holding, Stage
+from swisd.core.types import Holding, Units
 from swisd.net.secure import dial
 from swisd.store.client import Source
 from swisd.store.disk import BlobStore
@@ -59,15 +59,15 @@ class Supply:
         return self.store.read(blob.sha256)
 
     async def units(
-        self, model: str, manifest: Manifest, stages: Sequence[Stage], progress: Callable[[float], None]
+        self, model: str, manifest: Manifest, ranges: Sequence[Units], progress: Callable[[float], None]
     ) -> None:
-        """Have the weights of these stages on disk; `progress` gets the fraction that is there.
+        """Have the weights of these ranges of units on disk; `progress` gets the fraction that is there.
 
         Raises `ModelError`, `StoreFull`.
         """
         indices: dict[int, None] = {}
-        for stage in stages:
-            indices.update(dict.fromkeys(manifest.blob_indices(stage.start, stage.end)))
+        for start, end in ranges:
+            indices.update(dict.fromkeys(manifest.blob_indices(start, end)))
         # The tokenizer is small, and whoever asks on this device will want it.
         blobs = [manifest.blobs[index] for index in [*indices, manifest.tokenizer]]
         total = sum(blob.size for blob in blobs) or 1

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from swisd.core.errors import ModelError
 from swisd.core.model import Blob, Manifest, Unit
+from swisd.runtime.kv import KvStore, LayerRows
 from swisd.runtime.slots import Array, Rows, check_step
 
 PRIME = 8388593  # the largest below 2**23
 EOS_ID = 0
+HALF = 1 << 12  # a sum is kept as two numbers
 MEBI = 1 << 20
 I64 = NDArray[np.int64]
 
@@ -61,7 +63,13 @@ def fake_manifest(layers: int = 6, hidden: int = 16, vocab: int = 64, context: i
         units=tuple(units),
         graph=0,
         tokenizer=1,
-        config={"eos_ids": [EOS_ID], "bos_id": None, "add_bos": False},
+        config={
+            "eos_ids": [EOS_ID],
+            "bos_id": None,
+            "add_bos": False,
+            "kv_heads": 1,
+            "head_size": hidden,
+        },
     )
 
 
@@ -75,31 +83,29 @@ def write_fake_blobs(manifest: Manifest, directory: Path) -> None:
 class FakeShard:
     """Units `[start, end)` of a `fake_manifest`; see `swisd.runtime.shard.Shard` for the interface."""
 
-    def __init__(self, manifest: Manifest, start: int, end: int, *, max_tokens: int) -> None:
+    def __init__(self, manifest: Manifest, start: int, end: int, *, store: KvStore) -> None:
         if not 0 <= start < end <= manifest.n_units:
             raise ModelError(
                 f"units {start} to {end} do not exist: {manifest.model_id} has {manifest.n_units}"
             )
         self.manifest, self.start, self.end = manifest, start, end
-        self.max_tokens = min(max_tokens, manifest.context)
-        self.layers = [i for i in range(start, end) if manifest.units[i].kind == "layer"]
+        self.units = (start, end)
+        self.layers = range(max(start, 1), min(end, manifest.n_units - 1))
         self.has_head = end == manifest.n_units
+        self.store = store
         self._closed = False
-        # session -> layer -> sums of all rows so far, int64 [length, hidden]: the fake's keys and values
-        self._kv: dict[str, dict[int, I64]] = {}
 
     @classmethod
     def load(
-        cls, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, max_tokens: int
+        cls, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, store: KvStore
     ) -> "FakeShard":
         """Needs no files: `blobs` and `threads` are ignored."""
-        return cls(manifest, start, end, max_tokens=max_tokens)
+        return cls(manifest, start, end, store=store)
 
     def run(self, slots: Sequence[Rows], x: Array) -> Array:
         if self._closed:
             raise ModelError("this shard is closed")
-        length = self._length if self.layers else None
-        check_step(self.manifest, (self.start, self.end), slots, x, max_tokens=self.max_tokens, length=length)
+        check_step(self.manifest, self.units, slots, x, self.store)
         only_head = not self.layers and self.has_head
         outputs, at = [], 0
         for slot in slots:
@@ -111,36 +117,37 @@ class FakeShard:
             at += rows
         return np.concatenate(outputs)
 
-    def drop(self, session: str) -> None:
-        self._kv.pop(session, None)
-
-    def kv_bytes(self) -> int:
-        return sum(kv.nbytes for layers in self._kv.values() for kv in layers.values())
-
     def close(self) -> None:
-        self._kv.clear()
         self._closed = True
-
-    def _length(self, session: str) -> int:
-        layers = self._kv.get(session)
-        return len(next(iter(layers.values()))) if layers else 0
 
     def _slot(self, slot: Rows, x: I64) -> I64:
         columns = np.arange(1, self.manifest.hidden + 1, dtype=np.int64)
         if self.start == 0:
             x = ((x[:, None] + 7) * 7919 * columns * columns + 104729 * columns) % PRIME
         positions = np.arange(slot.position, slot.position + slot.rows, dtype=np.int64)[:, None]
-        layers = self._kv.setdefault(slot.session, {}) if self.layers else {}
-        for layer in self.layers:
-            past = layers.get(layer, np.zeros((0, self.manifest.hidden), np.int64))[: slot.position]
-            sums = list(past)
-            for row in x:
-                before = sums[-1] if sums else np.zeros_like(row)
-                sums.append((before * 31 + np.roll(row, layer)) % PRIME)
-            layers[layer] = np.array(sums, np.int64)
-            mixed = layers[layer][slot.position :]
+        total = slot.position + slot.rows
+        kept = self.store.reserve(slot.session, self.layers, total) if self.layers else []
+        for layer, rows in zip(self.layers, kept, strict=True):
+            mixed = self._attend(rows, slot.position, np.roll(x, layer, axis=1))
             x = (x * (3 + layer) + np.roll(mixed, 1, axis=1) * 17 + positions * 257 + layer * 65537) % PRIME
         return x
+
+    def _attend(self, kept: LayerRows, position: int, x: I64) -> I64:
+        """Sums over all rows so far, which are kept: a key is the high part of a sum, its value the low."""
+        total = position + len(x)
+        past = kept.key[0, 0, :position].astype(np.int64) * HALF + kept.value[0, 0, :position].astype(
+            np.int64
+        )
+        weights = np.arange(1, total + 1, dtype=np.int64)[:, None] % 1021 + 1
+        seen = (past * weights[:position]).sum(axis=0) % PRIME
+        mixed = np.empty_like(x)
+        for number, row in enumerate(x):
+            mixed[number] = (seen * 31 + row) % PRIME
+            seen = (seen + mixed[number] * weights[position + number]) % PRIME
+        kept.key[0, 0, position:total] = mixed // HALF
+        kept.value[0, 0, position:total] = mixed % HALF
+        kept.length = total
+        return mixed
 
     def _head(self, x: I64) -> NDArray[np.float32]:
         """Logits from -8 to 8; the end token never wins, so a fake stream ends by its length."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from swisd.core.errors import DoesNotFit, ModelError, SwisdError
 from swisd.core.model import Manifest
+from swisd.runtime.kv import KvStore
 from swisd.runtime.shard import Shard
 from swisd.runtime.slots import Slot
 
@@ -137,7 +138,8 @@ class _Probe:
             shard.close()
 
     def _load(self, start: int, end: int) -> Shard:
-        return Shard.load(self.manifest, start, end, self.directory, threads=self.threads, max_tokens=CONTEXT)
+        store = KvStore(self.manifest, CONTEXT)
+        return Shard.load(self.manifest, start, end, self.directory, threads=self.threads, store=store)
 
     def _flush(self) -> None:
         self._sweep.sum()

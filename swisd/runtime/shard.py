@@ -1,9 +1,6 @@
-"""A shard: contiguous units of a model as one ONNX Runtime session, with the KV caches of its sessions."""
+"""A shard: contiguous units of a model as one ONNX Runtime session, over the KV caches of the device."""
 
-import ctypes
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,9 @@ from numpy.typing import NDArray
 
 from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
+from swisd.runtime import heap
 from swisd.runtime.graph import compose
-from swisd.runtime.kv import SessionCache
+from swisd.runtime.kv import KvStore, LayerRows
 from swisd.runtime.rope import RopeTables
 from swisd.runtime.slots import Rows, Slot, check_step
 
@@ -28,42 +26,44 @@ SCORE_BYTES = 16 << 20
 
 
 class Shard:
-    """Units `[start, end)` loaded. Not thread-safe: one step at a time.
+    """Units `[start, end)` loaded. Not thread-safe: one step at a time. Keys and values live in `store`.
 
     Passes of two and more rows give the same bits however the rows are divided; one-row passes give the
     same bits as each other, and differ from the former at about 1e-3 (other kernels of ONNX Runtime).
     """
 
     def __init__(
-        self, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, max_tokens: int
+        self, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, store: KvStore
     ) -> None:
         if not 0 <= start < end <= manifest.n_units:
             raise ModelError(
                 f"units {start} to {end} do not exist: {manifest.model_id} has {manifest.n_units}"
             )
         self.manifest, self.start, self.end = manifest, start, end
-        self.max_tokens = min(max_tokens, manifest.context)
-        self.units = range(start, end)
-        self.layers = [i for i in self.units if manifest.units[i].kind == "layer"]
+        self.units = (start, end)
+        # The first unit is the embedding, the last one the head, all others are layers.
+        self.layers = range(max(start, 1), min(end, manifest.n_units - 1))
+        self.store = store
+        self._owner = object()  # of what is bound in the store; not the shard, or each would hold the other
         self.has_head = end == manifest.n_units
         self._session = _open_session(manifest, start, end, blobs, threads)
         self._ropes = RopeTables(manifest, blobs) if self.layers else None
-        self._caches: dict[str, _Cached] = {}
         self._entry = "ids" if start == 0 else f"h{start}"
         self._entry_type = np.dtype(np.int64 if start == 0 else np.float32)
         self._exit = "logits" if self.has_head else f"h{end}"
         self._width = manifest.vocab if self.has_head else manifest.hidden
-        _give_back_memory()
+        heap.give_back()
 
     @classmethod
     def load(
-        cls, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, max_tokens: int
+        cls, manifest: Manifest, start: int, end: int, blobs: Path, *, threads: int, store: KvStore
     ) -> "Shard":
-        """Load from directory `blobs` (files named by sha256). `max_tokens` limits each session's context.
+        """Load from directory `blobs` (files named by sha256). `store` is not touched before the first step,
+        so another thread may load.
 
         Raises `ModelError` if a blob is missing or the graph cannot be loaded.
         """
-        return cls(manifest, start, end, blobs, threads=threads, max_tokens=max_tokens)
+        return cls(manifest, start, end, blobs, threads=threads, store=store)
 
     def run(self, slots: Sequence[Rows], x: Array) -> Array:
         """One step.
@@ -74,8 +74,7 @@ class Shard:
         """
         if self._session is None:
             raise ModelError("this shard is closed")
-        length = self._length if self.layers else None
-        check_step(self.manifest, (self.start, self.end), slots, x, max_tokens=self.max_tokens, length=length)
+        check_step(self.manifest, self.units, slots, x, self.store)
         if not self.layers:
             return self._run_flat(x)
         outputs = []
@@ -85,24 +84,11 @@ class Shard:
             at += slot.rows
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
-    def drop(self, session: str) -> None:
-        """Forget a session; its memory is returned. Unknown names are ignored."""
-        if self._caches.pop(session, None) is not None:
-            _give_back_memory()
-
-    def kv_bytes(self) -> int:
-        """Bytes reserved for KV caches (pages not yet reached are counted too)."""
-        return sum(cached.kv.nbytes() for cached in self._caches.values())
-
     def close(self) -> None:
-        """Release everything; the shard cannot run afterwards."""
-        self._caches.clear()
+        """Release the weights; the shard cannot run afterwards. Keys and values stay in the store."""
+        self.store.unbind(self._owner)
         self._session = None
-        _give_back_memory()
-
-    def _length(self, session: str) -> int:
-        cached = self._caches.get(session)
-        return cached.kv.length if cached else 0
+        heap.give_back()
 
     def _run_flat(self, x: Array) -> Array:
         """Embedding alone or head alone: no sessions, all rows at once."""
@@ -115,29 +101,30 @@ class Shard:
         return result
 
     def _run_slot(self, slot: Rows, x: Array) -> Array:
-        cached = self._caches.get(slot.session)
-        if cached is None:
-            config = self.manifest.config
-            kv = SessionCache(len(self.layers), config["kv_heads"], config["head_size"], self.max_tokens)
-            cached = self._caches[slot.session] = _Cached(kv)
-        # Until the step has succeeded only what it does not rewrite is valid.
-        cached.kv.length = slot.position
         total = slot.position + slot.rows
-        if cached.kv.reserve(total):
-            cached.one_row = None
+        one_row: _Binding | None = self.store.bound(slot.session, self._owner) if slot.rows == 1 else None
+        if one_row is not None and total > one_row.capacity:
+            one_row = None  # not held while the caches grow, or the old ones would stay beside the new
+        layers = one_row.layers if one_row else self.store.reserve(slot.session, self.layers, total)
+        # Until the step has succeeded only what it does not rewrite is valid.
+        for rows in layers:
+            rows.length = slot.position
         if slot.rows == 1:
-            if cached.one_row is None:
-                cached.one_row = _Binding(self, cached.kv, 1)
-            result = cached.one_row.run(x, slot.position, slot.logits)
+            if one_row is None:
+                one_row = _Binding(self, layers, 1)
+                self.store.bind(slot.session, self._owner, self.layers, one_row)
+            result = one_row.run(x, slot.position, slot.logits)
         else:
-            result = self._run_passes(slot, x, cached.kv)
-        cached.kv.length = total
+            result = self._run_passes(slot, x, layers)
+        for rows in layers:
+            rows.length = total
         if self.end == self.manifest.n_units - 1:
             result = result[len(result) - slot.logits :]
         return result
 
-    def _run_passes(self, slot: Rows, x: Array, kv: SessionCache) -> Array:
-        most = min(PASS_ROWS, max(8, SCORE_BYTES // (4 * kv.capacity * self.manifest.config["heads"])))
+    def _run_passes(self, slot: Rows, x: Array, layers: list[LayerRows]) -> Array:
+        scores = 4 * layers[0].capacity * self.manifest.config["heads"]
+        most = min(PASS_ROWS, max(8, SCORE_BYTES // scores))
         results, at = [], 0
         binding = None
         while at < slot.rows:
@@ -145,28 +132,24 @@ class Shard:
             # Never leave one row for the last pass: one-row passes have other bits.
             rows = left if left <= most else most - 1 if left == most + 1 else most
             if binding is None or binding.rows != rows:
-                binding = _Binding(self, kv, rows)
+                binding = _Binding(self, layers, rows)
             wanted = max(0, min(rows, slot.logits - (left - rows)))
             results.append(binding.run(x[at : at + rows], slot.position + at, wanted))
             at += rows
         return results[0] if len(results) == 1 else np.concatenate(results)
 
 
-@dataclass(slots=True)
-class _Cached:
-    kv: SessionCache
-    one_row: "_Binding | None" = None
-
-
 class _Binding:
     """Buffers bound to a session's inputs and outputs for passes of one shape.
 
-    The one-row binding is kept, so that a decode step allocates nothing but the array it returns. ONNX
-    Runtime reads and writes the numpy memory directly; keys and values are input and output at once.
+    The store keeps the one-row binding until a buffer is replaced, so a decode step allocates nothing but the
+    array it returns. ONNX Runtime reads and writes the numpy memory directly; keys and values are input and
+    output at once.
     """
 
-    def __init__(self, shard: Shard, kv: SessionCache, rows: int) -> None:
+    def __init__(self, shard: Shard, layers: list[LayerRows], rows: int) -> None:
         self._session = shard._session
+        self.layers, self.capacity = layers, layers[0].capacity
         self.rows, self._has_head, self._exit, self._width = rows, shard.has_head, shard._exit, shard._width
         shape = (rows,) if shard.start == 0 else (rows, shard.manifest.hidden)
         self.x = np.empty(shape, shard._entry_type)
@@ -180,11 +163,11 @@ class _Binding:
         self._bind_in("seqlens_k", self.seqlens)
         self._bind_in("total_sequence_length", self.total)
         assert shard._ropes is not None
-        for number, table in enumerate(shard._ropes.upto(kv.capacity)):
+        for number, table in enumerate(shard._ropes.upto(self.capacity)):
             self._bind_in(f"{'sin' if number % 2 else 'cos'}{number // 2}", table)
-        for number, buffer in enumerate(kv.buffers):
-            name = f"{'v' if number % 2 else 'k'}{shard.layers[number // 2]}"
-            self._bind_out(f"{name}_out", self._bind_in(name, buffer))
+        for unit, kept in zip(shard.layers, layers, strict=True):
+            self._bind_out(f"k{unit}_out", self._bind_in(f"k{unit}", kept.key))
+            self._bind_out(f"v{unit}_out", self._bind_in(f"v{unit}", kept.value))
 
     def _bind_in(self, name: str, array: Array) -> Any:
         value = ort.OrtValue.ortvalue_from_numpy(array)
@@ -259,13 +242,3 @@ def _open_session(manifest: Manifest, start: int, end: int, blobs: Path, threads
         raise ModelError(
             f"ONNX Runtime cannot load units {start} to {end} of {manifest.model_id}: {reason}"
         ) from None
-
-
-def _give_back_memory() -> None:
-    """Return freed heap pages to the system: resident memory is a promise."""
-    if sys.platform != "linux":
-        return
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return  # another C library (Android, musl) has no such call

@@ -1,6 +1,6 @@
 """What a step asks of a shard, and the check that rows and slots fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
+from swisd.runtime.kv import KvStore
 
 Array = NDArray[Any]
 
@@ -47,16 +48,12 @@ def check_step(
     span: tuple[int, int],
     slots: Sequence[Rows],
     x: Array,
-    *,
-    max_tokens: int,
-    length: Callable[[str], int] | None,
+    store: KvStore,
 ) -> None:
-    """Raise `ModelError` unless `x` and `slots` make a step for units `span`.
-
-    `length(session)` is the session's KV length; None for a shard without layers, which keeps no sessions.
-    """
+    """Raise `ModelError` unless `x` and `slots` make a step for units `span` on the caches of `store`."""
     start, end = span
     only_head = start == manifest.n_units - 1
+    layers = not only_head and end > 1
     if not slots or len({slot.session for slot in slots}) != len(slots):
         raise ModelError("a step needs one or more slots, each of another session")
     want = sum(slot.logits if only_head else slot.rows for slot in slots)
@@ -68,14 +65,13 @@ def check_step(
         if slot.rows < 1 or slot.position < 0 or not 0 <= slot.logits <= slot.rows:
             raise ModelError(f"a slot of {slot.rows} rows at {slot.position} with {slot.logits} logits")
         total = slot.position + slot.rows
-        if total > max_tokens:
+        if total > store.max_tokens:
             raise ModelError(
-                f"session {slot.session} would have {total} tokens; this device allows {max_tokens}"
+                f"session {slot.session} would have {total} tokens; this device allows {store.max_tokens}"
             )
-        if length is not None and slot.position > length(slot.session):
+        if slot.position and layers and slot.position > (here := store.length(slot.session, span)):
             raise ModelError(
-                f"session {slot.session}: a step at {slot.position}, "
-                f"but only {length(slot.session)} tokens are here"
+                f"session {slot.session}: a step at {slot.position}, but only {here} tokens are here"
             )
     if start == 0 and x.size and not 0 <= int(x.min()) <= int(x.max()) < manifest.vocab:
         raise ModelError(f"token ids outside 0 to {manifest.vocab - 1}")

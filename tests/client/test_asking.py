@@ -19,6 +19,7 @@ from swisd.core.types import Slot
 from swisd.node.lonely import LonelyDevice
 from swisd.node.settings import AnswerSettings, Settings
 from swisd.runtime.fake import FakeShard, fake_manifest
+from swisd.runtime.kv import KvStore
 from swisd.runtime.scoring import score
 from swisd.text.chat import encode_chat
 from swisd.text.tokenizer import load_tokenizer
@@ -144,7 +145,7 @@ async def test_scores_are_those_of_the_model_in_one_piece(lone: Lone) -> None:
     ids = ids_of(lone.model, text)
     assert list(found.token_ids) == ids and found.tokens == len(ids) > 256  # more than one window
     assert len(found.top_ids) == len(found.top_logprobs) == len(found.next_logprobs) == len(ids)
-    shard = FakeShard(lone.model.manifest, 0, 6, max_tokens=512)
+    shard = FakeShard(lone.model.manifest, 0, 6, store=KvStore(lone.model.manifest, 512))
     first = shard.run([Slot("ab" * 8, 0, 0, 100, 100)], np.array(ids[:100], np.int64))
     alone = score(first, ids[1:101], 3)
     assert found.top_ids[:100] == alone.top_ids and found.next_logprobs[:100] == alone.next_logprobs

@@ -67,8 +67,10 @@ def solo(model: FakeModel, prompt: list[int], count: int) -> list[int]:
     import numpy as np
 
     from swisd.core.types import Slot
+    from swisd.runtime.kv import KvStore
 
-    shard = fake.FakeShard(model.manifest, 0, model.manifest.n_units, max_tokens=512)
+    store = KvStore(model.manifest, 512)
+    shard = fake.FakeShard(model.manifest, 0, model.manifest.n_units, store=store)
     tokens: list[int] = []
     rows, at = prompt, 0
     for step in range(count):

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, LoadShards, RunStep, Sample, Score, Work
+from swisd.core.effects import (
+    Activation,
+    LoadShards,
+    RunStep,
+    Sample,
+    Score,
+    Work,
+)
 from swisd.core.errors import ModelError
 from swisd.core.events import (
     Event,
@@ -21,16 +28,19 @@ from swisd.core.events import (
     StepDone,
     StepFailed,
 )
-from swisd.core.types import SamplingParams, Slot
+from swisd.core.types import SamplingParams, Slot, Units
 from swisd.node.compute import Compute
 from swisd.runtime import fake, probe, shard
 from swisd.runtime.fake import FakeShard, fake_manifest
-from tests.node.fakes import MIB, install_runtime, stage
+from swisd.runtime.kv import KvStore
+from tests.node.fakes import MIB, install_runtime
 
 MANIFEST = fake_manifest(layers=4, context=128)
 SESSION = "ab" * 8
-WHOLE = LoadShards(7, "aa" * 32, ((0, stage(0, 6)),), 128)
-HALVES = LoadShards(8, "aa" * 32, ((0, stage(0, 3)), (1, stage(3, 6))), 128)
+MODEL = "aa" * 32
+FIRST, SECOND, ALL = (0, 3), (3, 6), (0, 6)
+WHOLE = LoadShards(7, MODEL, (ALL,), (), 128)
+HALVES = LoadShards(8, MODEL, (FIRST, SECOND), (), 128)
 GREEDY = Sample(SamplingParams(), 0, 3, ())
 
 
@@ -40,6 +50,10 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.compute = Compute(folder / "blobs", folder / "scratch", 1, self.events.put_nowait)
+
+    def load(self, effect: LoadShards) -> None:
+        self.compute.make_room(effect, MANIFEST)
+        self.compute.load(effect, MANIFEST)
 
     async def next(self) -> Event:
         async with asyncio.timeout(20):
@@ -57,18 +71,22 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await made.compute.close()
 
 
-def step(payload: Any, *, number: int = 0, stage: int = 0, rows: int = 3, **head: Any) -> RunStep:
+def step(
+    payload: Any, *, number: int = 0, stage: int = 0, units: Units = ALL, rows: int = 3, **head: Any
+) -> RunStep:
     slot = Slot(SESSION, number, number and number + 2, rows, 1)
-    return RunStep(Work(7, stage, SESSION, number), Activation(7, 0, stage, (slot,), rows, payload), **head)
+    rows_in = Activation(7, 0, stage, (slot,), rows, payload)
+    return RunStep(Work(7, stage, SESSION, number), units, rows_in, **head)
 
 
 async def test_a_whole_model_loads_and_answers(bench: Bench) -> None:
-    bench.compute.load(WHOLE, MANIFEST)
-    assert await bench.next() == ShardsLoaded(7, 6 * MIB)
+    bench.load(WHOLE)
+    assert await bench.next() == ShardsLoaded(7, (ALL,), 6 * MIB)
+    assert bench.compute.resident_bytes == 6 * MIB
     bench.compute.run(step((1, 2, 3), sample=GREEDY))
     done = await bench.next()
     assert isinstance(done, StepDone) and done.work == Work(7, 0, SESSION, 0)
-    lone = FakeShard(MANIFEST, 0, 6, max_tokens=128)
+    lone = FakeShard(MANIFEST, 0, 6, store=KvStore(MANIFEST, 128))
     logits = lone.run([Slot(SESSION, 0, 0, 3, 1)], np.array([1, 2, 3]))
     assert done.token == int(logits[-1].argmax()) and done.payload is None and done.compute_ms >= 0
     assert bench.compute.kv_bytes > 0
@@ -78,15 +96,15 @@ async def test_a_whole_model_loads_and_answers(bench: Bench) -> None:
 
 
 async def test_rows_travel_as_arrays_and_as_the_bytes_of_a_frame(bench: Bench) -> None:
-    bench.compute.load(HALVES, MANIFEST)
+    bench.load(HALVES)
     assert isinstance(await bench.next(), ShardsLoaded)
     tokens = []
     for form in ("array", "bytes"):
-        bench.compute.run(step((1, 2, 3)))
+        bench.compute.run(step((1, 2, 3), units=FIRST))
         first = await bench.next()
         assert isinstance(first, StepDone) and first.rows == 3 and first.token is None
         rows = first.payload if form == "array" else memoryview(first.payload.tobytes())
-        bench.compute.run(step(rows, stage=1, sample=GREEDY))
+        bench.compute.run(step(rows, stage=1, units=SECOND, sample=GREEDY))
         second = await bench.next()
         assert isinstance(second, StepDone)
         tokens.append(second.token)
@@ -97,18 +115,18 @@ async def test_rows_travel_as_arrays_and_as_the_bytes_of_a_frame(bench: Bench) -
     "payload", [b"", b"odd", bytes(4), bytes(4 * 16 * 4), np.zeros((3, 5), np.float32), None, "text"]
 )
 async def test_rows_that_do_not_fit_fail_their_step_and_no_other(bench: Bench, payload: Any) -> None:
-    bench.compute.load(HALVES, MANIFEST)
+    bench.load(HALVES)
     await bench.next()
-    bench.compute.run(step(payload, stage=1))
+    bench.compute.run(step(payload, stage=1, units=SECOND))
     failed = await bench.next()
     assert isinstance(failed, StepFailed) and failed.work == Work(7, 1, SESSION, 0) and failed.reason
-    bench.compute.run(step((1, 2, 3)))
+    bench.compute.run(step((1, 2, 3), units=FIRST))
     assert isinstance(await bench.next(), StepDone)
 
 
-async def test_a_stage_that_is_not_loaded_is_a_failed_step(bench: Bench) -> None:
+async def test_a_shard_that_is_not_loaded_is_a_failed_step(bench: Bench) -> None:
     bench.compute.run(step((1, 2, 3)))
-    assert await bench.next() == StepFailed(Work(7, 0, SESSION, 0), "stage 0 is not loaded")
+    assert await bench.next() == StepFailed(Work(7, 0, SESSION, 0), "units 0 to 6 are not loaded")
 
 
 class Strange(Exception):
@@ -128,7 +146,7 @@ async def test_every_kind_of_exception_is_an_event(
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    bench.compute.load(WHOLE, MANIFEST)
+    bench.load(WHOLE)
     await bench.next()
     said = "the graph is bad" if isinstance(error, ModelError) else type(error).__name__
     with monkeypatch.context() as patch:
@@ -141,42 +159,25 @@ async def test_every_kind_of_exception_is_an_event(
         event = await bench.next()
         assert isinstance(event, MeasureFailed) and event.model == "aa" * 32 and said in event.reason
         patch.setattr(FakeShard, "load", fails)
-        bench.compute.load(HALVES, MANIFEST)
+        bench.load(HALVES)
         event = await bench.next()
         assert isinstance(event, LoadFailed) and event.epoch == 8 and said in event.reason
-    bench.compute.load(WHOLE, MANIFEST)
+    bench.load(WHOLE)
     assert isinstance(await bench.next(), ShardsLoaded)
 
 
-async def test_half_a_plan_is_not_kept_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[FakeShard] = []
-
-    def load(manifest: Any, start: int, end: int, blobs: Path, **options: Any) -> FakeShard:
-        if made:
-            raise ModelError("no room")
-        made.append(FakeShard(manifest, start, end, max_tokens=options["max_tokens"]))
-        return made[0]
-
-    monkeypatch.setattr(shard.Shard, "load", load)
-    bench.compute.load(HALVES, MANIFEST)
-    assert await bench.next() == LoadFailed(8, "no room")
-    bench.compute.run(step((1, 2, 3)))
-    assert await bench.next() == StepFailed(Work(7, 0, SESSION, 0), "stage 0 is not loaded")
-    with pytest.raises(ModelError, match="closed"):
-        made[0].run([], np.array([], np.int64))
-
-
-async def test_what_a_session_holds_is_freed_by_drop_and_by_unload(bench: Bench) -> None:
-    bench.compute.load(WHOLE, MANIFEST)
+async def test_what_a_session_holds_is_freed_by_drop_and_with_its_units(bench: Bench) -> None:
+    bench.load(WHOLE)
     await bench.next()
-    for free in (lambda: bench.compute.drop(SESSION), bench.compute.unload):
+    for free in (lambda: bench.compute.drop(SESSION), lambda: bench.compute.keep(())):
         bench.compute.run(step((1, 2, 3)))
         assert isinstance(await bench.next(), StepDone)
         assert bench.compute.kv_bytes > 0
         free()
-        bench.compute.run(step((), stage=9))  # an answer to wait for
+        bench.compute.run(step((), units=(9, 10)))  # an answer to wait for
         await bench.next()
         assert bench.compute.kv_bytes == 0
+    assert bench.compute.resident_bytes == 0
 
 
 async def test_measuring_gives_a_profile(bench: Bench) -> None:
@@ -188,7 +189,7 @@ async def test_measuring_gives_a_profile(bench: Bench) -> None:
 async def test_steps_that_wait_when_the_device_leaves_are_dropped(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.compute.load(WHOLE, MANIFEST)
+    bench.load(WHOLE)
     await bench.next()
     started, go, runs = threading.Event(), threading.Event(), []
     run = FakeShard.run
@@ -210,7 +211,8 @@ async def test_steps_that_wait_when_the_device_leaves_are_dropped(
     assert runs == [1]
     assert bench.events.empty()
     bench.compute.run(step((1,)))
-    bench.compute.unload()
+    bench.load(HALVES)
+    bench.compute.keep(())
     await bench.compute.close()
     assert bench.events.empty()
 
@@ -234,5 +236,5 @@ async def test_a_computation_that_does_not_end_does_not_hold_up_leaving(
 
 
 def test_the_fake_is_the_twin_of_the_real_shard() -> None:
-    for name in ("load", "run", "drop", "close", "kv_bytes"):
+    for name in ("load", "run", "close"):
         assert callable(getattr(fake.FakeShard, name)) and callable(getattr(shard.Shard, name))

@@ -5,22 +5,25 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
     GetManifest,
+    KeepShards,
+    KvRows,
     LoadShards,
     MeasureCompute,
     MeasureLinks,
     Notice,
     ProvideModel,
-    UnloadShards,
 )
 from swisd.core.errors import BadInput, ModelError
 from swisd.core.events import (
     Event,
     HoldingsChanged,
+    KvFailed,
     LinksMeasured,
     LoadFailed,
     LoadProgress,
@@ -32,7 +35,7 @@ from swisd.core.events import (
     ShardsLoaded,
 )
 from swisd.core.local import Local, capability_of
-from swisd.core.types import Profile
+from swisd.core.types import Profile, Units
 from swisd.node import errands as errands_module
 from swisd.node.compute import Compute
 from swisd.node.errands import Errands
@@ -40,7 +43,7 @@ from swisd.node.profiles import remember
 from swisd.node.supply import Supply
 from swisd.transport.api import LaneDown, Probe
 from tests.node.conftest import Until
-from tests.node.fakes import KEY, FakeModel, install_runtime, stage
+from tests.node.fakes import KEY, MIB, FakeModel, install_runtime
 
 ME, ANN, BOB = "11" * 8, "22" * 8, "33" * 8
 
@@ -61,8 +64,8 @@ class Office:
             alone=alone,
         )  # fmt: skip
 
-    def load(self, epoch: int) -> LoadShards:
-        return LoadShards(epoch, self.model.sha, ((0, stage(0, 6)),), 128)
+    def load(self, epoch: int, *wanted: Units, keep: tuple[Units, ...] = ()) -> LoadShards:
+        return LoadShards(epoch, self.model.sha, wanted or ((0, 6),), keep, 128)
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -113,9 +116,38 @@ async def test_a_newer_plan_cancels_the_load_of_the_older(
 
     office.errands.do(office.load(5))
     await until(lambda: len(waits) == 3)
-    office.errands.do(UnloadShards())
+    office.errands.do(KeepShards(((0, 6),)))
     await until(waits[2].cancelled)
     assert len(office.of(ShardsLoaded)) == 1
+
+
+async def test_a_load_makes_room_at_once_and_fetches_only_what_it_wants(
+    office: Office, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.errands.do(office.load(3, (0, 2), (2, 6)))
+    await until(lambda: office.of(ShardsLoaded))
+    assert office.compute.resident_bytes == 6 * MIB
+    office.local.manifests[office.model.sha] = office.model.manifest
+    asked: list[Any] = []
+    fetch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def slow(model: str, manifest: Any, ranges: Any, progress: Any) -> None:
+        asked.append(ranges)
+        await fetch
+
+    monkeypatch.setattr(office.supply, "units", slow)
+    office.errands.do(office.load(4, (2, 4), keep=((0, 2),)))
+    await until(lambda: office.compute.resident_bytes == 2 * MIB)
+    rows = np.ones((1, 3, 32), np.float32)
+    office.compute.write_kv(KvRows(4, "ab" * 8, (3, 4), 0, 3, rows))  # before its shard is fetched
+    await until(lambda: office.compute.kv_bytes)
+    fetch.set_result(None)
+    await until(lambda: len(office.of(ShardsLoaded)) == 2)
+    assert asked == [((2, 4),)]
+    assert office.of(ShardsLoaded)[1] == ShardsLoaded(4, ((0, 2), (2, 4)), 4 * MIB)
+    office.errands.do(KeepShards(((2, 4),)))
+    await until(lambda: office.compute.resident_bytes == 2 * MIB)
+    assert not office.of(KvFailed)
 
 
 FAILURES = [ModelError("in words"), BadInput("in words"), OSError(28, "in words"), ValueError("in words"),

@@ -23,7 +23,7 @@ from swisd.node import node as node_module
 from swisd.node.describe import describe_device
 from swisd.node.home import Home
 from swisd.node.node import Node
-from swisd.node.outgoing import frame_of
+from swisd.node.rows import frame_of
 from swisd.node.settings import Settings
 from swisd.store.server import BlobServer
 from swisd.transport.memory import MemoryNetwork

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation
+from swisd.core.effects import Activation, KvRows
 from swisd.core.types import Slot
-from swisd.node.outgoing import QUEUE, Outgoing, activation_of, frame_of
+from swisd.node.outgoing import QUEUE, Outgoing, Sent
 from swisd.transport.api import LaneDown, Probe
-from swisd.wire import frames
-from swisd.wire.frames import Frame
+from swisd.wire.frames import Frame, FrameKind
 from tests.node.conftest import Until
 
 ME, ANN, BOB = "11" * 8, "22" * 8, "33" * 8
@@ -53,8 +52,8 @@ class Sender:
         self.lost: list[tuple[str, int, str]] = []
         self.outgoing = Outgoing(self.lanes, ME, self._failed)
 
-    def _failed(self, device: str, activation: Activation, reason: str) -> None:
-        self.lost.append((device, activation.slots[0].step, reason))
+    def _failed(self, device: str, rows: Sent, reason: str) -> None:
+        self.lost.append((device, rows.slots[0].step if isinstance(rows, Activation) else -1, reason))
 
     def send(self, device: str, step: int) -> None:
         self.outgoing.send(device, rows(step))
@@ -132,16 +131,22 @@ async def test_closing_stops_what_is_under_way(sender: Sender) -> None:
     assert sender.lanes.sent == [] and sender.lost == []
 
 
-def test_rows_are_the_same_after_the_wire() -> None:
-    sent = rows(7)
-    data = b"".join(bytes(part) for part in frames.encode(frame_of(sent, ME)))
-    frame = frames.decode(data)
-    assert frame.sender == ME
-    got = activation_of(frame)
-    assert replace(got, payload=None) == replace(sent, payload=None)
-    assert np.array_equal(np.frombuffer(got.payload, "<f4").reshape(2, 4), sent.payload)
-    nothing = frame_of(replace(sent, rows=0, payload=b""), ME)
-    assert (nothing.rows, nothing.width, bytes(nothing.payload)) == (0, 0, b"")
+async def test_keys_and_values_keep_their_place_among_rows(sender: Sender, until: Until) -> None:
+    kv = KvRows(3, "ab" * 8, (1, 3), 0, 2, np.zeros((2, 2, 8), np.float32))
+    kinds: list[FrameKind] = []
+
+    async def send(device: str, frame: Frame) -> None:
+        await sender.lanes.go.wait()
+        kinds.append(frame.kind)
+
+    sender.lanes.send = send  # type: ignore[method-assign]
+    for rows_of in (rows(0), kv, rows(1), replace(kv, rows=0), kv):
+        sender.outgoing.send(ANN, rows_of)
+    sender.lanes.go.set()
+    await until(lambda: len(kinds) == 4)
+    assert kinds == [FrameKind.ACTIVATION, FrameKind.KV, FrameKind.ACTIVATION, FrameKind.KV]
+    (lost,) = sender.lost
+    assert lost[0] == ANN and "make no frame" in lost[2]
 
 
 async def test_rows_that_can_go_at_once_do_not_overtake_those_that_wait(until: Until) -> None:

@@ -17,7 +17,7 @@ from swisd.runtime import fake
 from swisd.store.server import BlobServer
 from swisd.text.tokenizer import load_tokenizer
 from swisd.wire.handshake import Purpose
-from tests.node.fakes import KEY, FakeModel, sha_of, stage
+from tests.node.fakes import KEY, FakeModel, sha_of
 
 ME, ANN, BOB, CYD = "11" * 8, "22" * 8, "33" * 8, "44" * 8
 
@@ -81,13 +81,13 @@ async def test_the_tokenizer_comes_alone(swarm: Swarm) -> None:
 async def test_the_units_of_a_stage_come_and_no_others(swarm: Swarm) -> None:
     manifest = await swarm.manifest()
     told: list[float] = []
-    await swarm.supply.units(swarm.model.sha, manifest, [stage(1, 3)], told.append)
+    await swarm.supply.units(swarm.model.sha, manifest, [(1, 3)], told.append)
     assert told == sorted(told) and told[-1] == pytest.approx(1.0)
     assert swarm.supply.index.holding(manifest) == [(1, 3)]
     (held,) = swarm.supply.holdings()
     assert (held.model, held.model_id, held.model_bytes) == (swarm.model.sha, "fake-4x16", swarm.model.size)
     assert held.ranges == ((1, 3),)
-    await swarm.supply.units(swarm.model.sha, manifest, [stage(0, 6)], told.append)
+    await swarm.supply.units(swarm.model.sha, manifest, [(0, 6)], told.append)
     assert swarm.supply.index.holding(manifest) == [(0, 6)]
 
 
@@ -95,7 +95,7 @@ async def test_what_nobody_holds_is_an_error_that_says_so(swarm: Swarm) -> None:
     manifest = await swarm.manifest()
     swarm.holders(units=2)
     with pytest.raises(ModelError, match="on no device"):
-        await swarm.supply.units(swarm.model.sha, manifest, [stage(3, 4)], lambda _: None)
+        await swarm.supply.units(swarm.model.sha, manifest, [(3, 4)], lambda _: None)
     lonely = Supply(swarm.model.home.path / "b", swarm.model.home.path / "m", KEY, ME)
     with pytest.raises(ModelError, match="on no device"):
         await lonely.manifest(swarm.model.sha, swarm.model.size)

@@ -10,6 +10,7 @@ import pytest
 from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
 from swisd.runtime.fake import EOS_ID, FakeShard, fake_manifest, write_fake_blobs
+from swisd.runtime.kv import KvStore
 from swisd.runtime.slots import Slot
 from swisd.text.tokenizer import load_tokenizer
 
@@ -19,7 +20,7 @@ M = fake_manifest()
 def shards(*cuts: int) -> list[FakeShard]:
     edges = [0, *cuts, M.n_units]
     return [
-        FakeShard.load(M, start, end, Path("nowhere"), threads=1, max_tokens=100)
+        FakeShard.load(M, start, end, Path("nowhere"), threads=1, store=KvStore(M, 100))
         for start, end in pairwise(edges)
     ]
 
@@ -71,8 +72,10 @@ def test_mistakes_are_refused_as_by_the_real_one() -> None:
         step([whole], 4, [1])
     with pytest.raises(ModelError, match="allows 100"):
         step([whole], 0, [1] * 101)
-    whole.drop("s")
-    assert whole.kv_bytes() == 0
+    step([whole], 0, [1])
+    assert whole.store.nbytes() > 0
+    whole.store.drop("s")
+    assert whole.store.nbytes() == 0
     whole.close()
     with pytest.raises(ModelError, match="closed"):
         step([whole], 0, [1])

@@ -10,6 +10,7 @@ import pytest
 
 from swisd.core.errors import ModelError
 from swisd.runtime import kv, shard
+from swisd.runtime.kv import KvStore
 from swisd.runtime.shard import Shard, Slot
 from tests.shards import generate, through
 from tests.tiny_models import HIDDEN, VOCAB
@@ -134,13 +135,16 @@ def test_steps_that_do_not_fit_are_refused(
 
 def test_kv_memory_is_counted_and_given_back(imported: Callable[..., Any]) -> None:
     model = imported()
-    body, head = model.shards(4)
-    body.run([Slot("s", 0, 10, 1)], np.arange(10))
-    assert body.kv_bytes() == kv.STEP * model.manifest.kv_bytes_per_token(0, 4)
-    assert head.kv_bytes() == 0
-    body.drop("s")
-    body.drop("never seen")
-    assert body.kv_bytes() == 0
+    (body, head), store = model.shards(4), KvStore(model.manifest, 512)
+    body.close()
+    body = model.shard(0, 4, store)
+    hidden = body.run([Slot("s", 0, 10, 1)], np.arange(10))
+    head.run([Slot("s", 0, 10, 1)], hidden)
+    assert store.nbytes() == kv.STEP * model.manifest.kv_bytes_per_token(0, 4)
+    assert head.store.nbytes() == 0
+    store.drop("s")
+    store.drop("never seen")
+    assert store.nbytes() == 0
     with pytest.raises(ModelError, match="only 0 tokens"):
         body.run([Slot("s", 10, 1, 1)], np.array([1]))
     body.close()
@@ -155,9 +159,9 @@ def test_a_missing_or_cut_blob_is_named(imported: Callable[..., Any], tmp_path: 
     victim = model.manifest.blobs[model.manifest.units[2].blobs[0]].sha256
     (tmp_path / victim).write_bytes(b"short")
     with pytest.raises(ModelError, match=victim[:12]):
-        Shard.load(model.manifest, 2, 3, tmp_path, threads=1, max_tokens=64)
+        Shard.load(model.manifest, 2, 3, tmp_path, threads=1, store=KvStore(model.manifest, 64))
     # What it does not need it does not miss.
-    Shard.load(model.manifest, 3, 4, tmp_path, threads=1, max_tokens=64).close()
+    Shard.load(model.manifest, 3, 4, tmp_path, threads=1, store=KvStore(model.manifest, 64)).close()
 
 
 def test_a_damaged_graph_and_damaged_settings_are_one_clear_line(
@@ -170,13 +174,20 @@ def test_a_damaged_graph_and_damaged_settings_are_one_clear_line(
     graph = manifest.blobs[manifest.graph]
     (tmp_path / graph.sha256).write_bytes(bytes(graph.size))
     with pytest.raises(ModelError, match="cannot load units 0 to 5"):
-        Shard.load(manifest, 0, 5, tmp_path, threads=1, max_tokens=64)
+        Shard.load(manifest, 0, 5, tmp_path, threads=1, store=KvStore(model.manifest, 64))
     for config in ({}, {**manifest.config, "common": 3}, {**manifest.config, "opset": {"": "new"}}):
         with pytest.raises(ModelError, match="damaged"):
-            Shard.load(replace(manifest, config=config), 0, 5, model.blobs, threads=1, max_tokens=64)
+            Shard.load(
+                replace(manifest, config=config),
+                0,
+                5,
+                model.blobs,
+                threads=1,
+                store=KvStore(model.manifest, 64),
+            )
     for start, end in ((0, 6), (3, 3), (-1, 2)):
         with pytest.raises(ModelError, match="do not exist"):
-            Shard.load(manifest, start, end, model.blobs, threads=1, max_tokens=64)
+            Shard.load(manifest, start, end, model.blobs, threads=1, store=KvStore(model.manifest, 64))
 
 
 def test_an_old_onnxruntime_is_refused_by_name(
