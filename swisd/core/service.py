@@ -72,7 +72,7 @@ class Service:
         if became:
             self._ready(newest, out)
         if self._local.coming is None:
-            self.shards.load_spares(newest, out)
+            self.shards.settle(newest, out)  # what was loaded may be wanted no more
         return became
 
     def caches_came(self, out: Effects) -> bool:
