@@ -350,7 +350,9 @@ def test_scores_of_a_repeated_attempt_are_given_once():
 events = st.one_of(
     st.builds(
         lambda epoch, active, driver: ("plan", epoch, active, driver),
-        st.integers(1, 4), st.booleans(), st.integers(1, 2),
+        st.integers(1, 4),
+        st.booleans(),
+        st.integers(1, 2),
     ),
     st.builds(lambda epoch: ("empty", epoch), st.integers(1, 4)),
     st.builds(lambda step: ("driver", step), st.integers(0, 5)),

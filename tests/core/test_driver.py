@@ -279,7 +279,8 @@ def test_an_asker_may_know_first_that_the_plan_is_active():
 
 
 @pytest.mark.parametrize(
-    "plan", [a_plan((0, 6, 2), epoch=2), a_plan(epoch=2, problem="no room"), replace(WHOLE, epoch=2, context=2)]
+    "plan",
+    [a_plan((0, 6, 2), epoch=2), a_plan(epoch=2, problem="no room"), replace(WHOLE, epoch=2, context=2)],
 )
 def test_a_plan_with_another_driver_or_none_hands_every_session_back(plan: Plan):
     desk = Desk()
@@ -301,7 +302,10 @@ def test_the_same_driver_goes_on_with_every_session_and_nobody_hears_of_it(plan:
     effects = desk.do(Received(plan.host, plan))
     assert outs(effects) == []
     again = steps(effects)
-    assert [(step.work.session, step.work.epoch) for step in again] == [(key(1), plan.epoch), (key(2), plan.epoch)]
+    assert [(step.work.session, step.work.epoch) for step in again] == [
+        (key(1), plan.epoch),
+        (key(2), plan.epoch),
+    ]
     # What was under way is fed anew: its rows are in the caches, or come there twice, to the same effect.
     assert [step.activation.slots[0].position for step in again] == [3, 0]
     assert desk.answer(runs[1][0], 99) == [] or plan.epoch == 1
@@ -334,7 +338,9 @@ def test_trouble_on_a_worker_brings_the_session_back():
     desk = Desk(RING)
     (first,) = steps(desk.ask(a_start()))
     desk.do(StepDone(first.work, 3, (0, 0, 0), 1.0))
-    effects = desk.do(Received(an_id(2), Repair("fail", "a" * 16, 1, first.work.step, an_id(2), note="no memory")))
+    effects = desk.do(
+        Received(an_id(2), Repair("fail", "a" * 16, 1, first.work.step, an_id(2), note="no memory"))
+    )
     assert outs(effects) == []
     ((asked, to),) = [(item.message, item.to) for item in effects if isinstance(item, Publish)]
     assert isinstance(asked, Repair) and (asked.op, to) == ("resume", an_id(2))
