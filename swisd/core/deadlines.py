@@ -39,6 +39,7 @@ ROUND_TIMES = 4.0  # or so many times what steps took lately: many sessions wait
 LATE = 0.4  # but no step counts as late before this, where steps were measured
 LATE_UNKNOWN = 2.0  # or this, where they were not
 ANSWER = 0.3  # to a driver's question; asked twice, and the host is told
+REGROUP = 1.5  # after the bus was reached anew, before a device that does not answer is asked again
 REPLAY = 2.0  # rows that are run again may take this and several times what the plan predicts
 MOVE = 5.0  # caches that move to another device, before what is missing is run again instead
 MOVING = 0.05  # the last of them, at the switch

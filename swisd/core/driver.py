@@ -97,6 +97,9 @@ class Driver:
         if session is None:
             self._local.drop("rows of a session that ended")
             return
+        if session.running and slot.step > min(session.running):
+            self.recovery.start(session, "rows were lost on their way", now, out)
+            return
         if activation.rows == 0:
             self._went_round(session, slot.step, now, out)
             return

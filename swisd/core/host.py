@@ -61,6 +61,7 @@ class Host:
         """Take up what the lost host had: its epoch, its model, its devices."""
         self.planning.epoch = max(self.planning.epoch, before.epoch) + 1
         self.provision.model_id = before.model_id or self.provision.model_id
+        self.planning.names = {item.device: item.name for item in before.members}
         gone = before.host
         self._expected = {
             item.device: item for item in before.members if item.liveness == "alive" and item.device != gone
@@ -111,7 +112,7 @@ class Host:
         if self.members.on_beat(beat, now) or new:
             planning.touch(now)
         planning.fence(beat.epoch, now)
-        if new and planning.uses(beat.device):
+        if new and planning.lacks(beat):
             planning.on_reborn(beat.device, name_of(known), now)
         planning.on_progress(beat.device, beat.progress, now)
         if beat.state in ("ready", "failed") and (before is None or before.epoch != beat.epoch):

@@ -273,6 +273,8 @@ class NodeMachine:
         if not was:
             out.append(Notice("info", "connected to the swarm's bus"))
         self.change.on_bus_reached(now)
+        if not was:
+            self.driver.recovery.on_bus(now, out)
         self.member.connected(now, out)
         if not self.leadership.leading and self.leadership.begin(now):
             self._lead(now, out)

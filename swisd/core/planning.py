@@ -9,6 +9,7 @@ from swisd.core.effects import Notice, Publish
 from swisd.core.failover import choose_spares, patch, ranges_of
 from swisd.core.local import Effects, Local
 from swisd.core.membership import Membership
+from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
 from swisd.core.replan import broken, devices_of, fits_beside, worthwhile
@@ -28,6 +29,7 @@ class Planning:
         self.plan: Plan | None = None
         self._serving: Plan | None = None  # the last that was active
         self.epoch = 0  # the highest that was made or heard of
+        self.names: dict[str, str] = {}  # of devices that the host before knew
         self.uncovered: tuple[str, ...] = ()  # devices of the plan that nobody could stand in for
         self._dirty_since: float | None = None
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
@@ -95,6 +97,12 @@ class Planning:
         """Whether the plan needs this device."""
         return self.plan is not None and device in devices_of(self.plan.pipelines)
 
+    def lacks(self, beat: Beat) -> bool:
+        """Whether a device has in memory less than an active plan relies on."""
+        if self.plan is None or not self.plan.active:
+            return False
+        return not set(ranges_of(self.plan.pipelines).get(beat.device, ())) <= set(beat.warm)
+
     def empty(self, out: Effects) -> None:
         """End the plan with one that has nothing in it."""
         if self.plan is not None:
@@ -144,9 +152,14 @@ class Planning:
         if current is not None and current.pipelines:
             base = current if current.active else self._serving
             reason = self._broken(current) or self._renew
-            if reason and base is not None and base.model == sha:
-                if self._mend(base, reason, devices, manifest, now, out):
-                    return
+            sound = base is not None and base.model == sha
+            if (
+                reason
+                and base is not None
+                and sound
+                and self._mend(base, reason, devices, manifest, now, out)
+            ):
+                return
         if now - self._dirty_since < deadlines.SETTLE:
             return
         if current is not None and current.pipelines:
@@ -214,12 +227,11 @@ class Planning:
         )
         self._renew = ""
         self.epoch += 1
-        self._set(
-            replace(
-                current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, prediction=prediction,
-                verdicts=verdicts, active=False, spares=spares, gentle=False,
-            ), reason, now, out,
+        plan = replace(
+            current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, spares=spares,
+            prediction=prediction, verdicts=verdicts, active=False, gentle=False,
         )  # fmt: skip
+        self._set(plan, reason, now, out)
         self._dirty_since = now  # and a better one is looked for in peace
         return True
 
@@ -364,7 +376,7 @@ class Planning:
 
     def _name(self, device: str) -> str:
         entry = self.members.entries.get(device)
-        return name_of(entry) if entry is not None else self._local.name_of(device)
+        return name_of(entry) if entry is not None else self.names.get(device, device)
 
     def _names(self, devices: Collection[str]) -> str:
         return ", ".join(self._name(device) for device in sorted(devices))

@@ -97,6 +97,14 @@ class Recovery:
         if self._attempts.pop(session, None) is not None:
             out.append(CancelTimer(f"repair:{session}"))
 
+    def on_bus(self, now: float, out: Effects) -> None:
+        """The bus was reached anew: ask again, and give the others time to reach it, too."""
+        for session, attempt in self._attempts.items():
+            if attempt.silent:
+                attempt.asked = 0
+                self._publish("probe" if attempt.looking else "resume", attempt, attempt.silent, out)
+                out.append(SetTimer(f"repair:{session}", now + deadlines.REGROUP))
+
     def on_plan(self) -> None:
         """Another plan is in service: who was silent or late under the old one starts with a clean slate."""
         self._named.clear()
@@ -138,6 +146,10 @@ class Recovery:
             return
         if not attempt.silent:
             self.start(attempt.session, "rows that are run again do not come round", now, out)
+            return
+        if not self._local.connected:  # nobody can hear, so nobody is silent
+            attempt.asked = 0
+            out.append(SetTimer(f"repair:{session}", now + deadlines.ANSWER))
             return
         if now - attempt.began > deadlines.STEP:
             self.forget(session, out)

@@ -106,7 +106,7 @@ class Service:
         if not own_stages(plan, local.device):
             local.enter("idle")
         elif ready:
-            self._ready(plan, out)
+            self._ready(plan, [])  # nothing had to be loaded: no news
         else:
             local.enter("fetching")
         if not goes_on or plan.active:

@@ -123,7 +123,8 @@ class Errands:
         def progress(fraction: float) -> None:
             self._post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
 
-        size = self._local.plan.model_bytes if self._local.plan else 0
+        newest = self._local.newest
+        size = newest.model_bytes if newest else 0
         manifest = await self._manifest(effect.model, size)
         await self._supply.units(effect.model, manifest, effect.wanted, progress)
         self._post(HoldingsChanged(self._supply.holdings()))

@@ -106,6 +106,7 @@ class Node:
         self.courier.subscribe(Kind.PLAN)
         self.courier.subscribe(Kind.SWARM)
         self.courier.subscribe(Kind.ASK, self.config.device)
+        self.courier.subscribe(Kind.REPAIR, self.config.device)
         self.courier.subscribe(Kind.SHARD, self.config.device)
         self.post(Started())
         self.post(HoldingsChanged(self.supply.holdings()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from swisd.core.errors import ModelError, SwisdError
 from swisd.core.messages import Digest, MemberView
-from swisd.core.model import MAX_MANIFEST_BYTES, SHA256, Manifest
+from swisd.core.model import MAX_MANIFEST_BYTES, SHA256, Blob, Manifest
 from swisd.core.types import Holding, Units
 from swisd.net.secure import dial
 from swisd.store.client import Source
@@ -32,7 +32,7 @@ class Supply:
         async def connect(host: str, port: int):  # type: ignore[no-untyped-def]
             return await dial(host, port, key, device, Purpose.STORE)
 
-        self._fetcher = Fetcher(self.store, connect)
+        self._fetcher = Fetcher(self.store, connect, self._addresses)
 
     def on_digest(self, digest: Digest) -> None:
         self._digest = digest
@@ -59,15 +59,20 @@ class Supply:
         return self.store.read(blob.sha256)
 
     async def units(
-        self, model: str, manifest: Manifest, ranges: Sequence[Units], progress: Callable[[float], None]
+        self,
+        model: str,
+        manifest: Manifest,
+        ranges: Sequence[Units],
+        progress: Callable[[float], None],
+        ready: Callable[[Units], None] | None = None,
     ) -> None:
-        """Have the weights of these ranges of units on disk; `progress` gets the fraction that is there.
+        """Have the weights of these ranges of units on disk, those of the first range first.
 
-        Raises `ModelError`, `StoreFull`.
+        `progress` gets the fraction that is there. `ready` gets each range once, as soon as all of it is on
+        disk, so that its shard can be loaded while others are fetched. Raises `ModelError`, `StoreFull`.
         """
-        indices: dict[int, None] = {}
-        for start, end in ranges:
-            indices.update(dict.fromkeys(manifest.blob_indices(start, end)))
+        lacking = {units: set(manifest.blob_indices(*units)) for units in ranges}
+        indices = dict.fromkeys(index for units in lacking for index in manifest.blob_indices(*units))
         # The tokenizer is small, and whoever asks on this device will want it.
         blobs = [manifest.blobs[index] for index in [*indices, manifest.tokenizer]]
         total = sum(blob.size for blob in blobs) or 1
@@ -78,9 +83,25 @@ class Supply:
             done += amount
             progress(done / total)
 
+        def tell() -> None:
+            for units in [units for units, indices in lacking.items() if not indices]:
+                del lacking[units]
+                if ready is not None:
+                    ready(units)
+
+        def have(blob: Blob) -> None:
+            for indices in lacking.values():
+                indices -= {index for index in indices if manifest.blobs[index] == blob}
+            tell()
+
+        tell()
         users = _users(manifest)
         await self._fetcher.fetch_all(
-            blobs, lambda sha: self._holders(model, users.get(sha)), parallel=PARALLEL, progress=count
+            blobs,
+            lambda sha: self._holders(model, users.get(sha)),
+            parallel=PARALLEL,
+            progress=count,
+            done=have,
         )
 
     def holdings(self) -> tuple[Holding, ...]:
@@ -109,7 +130,7 @@ class Supply:
             return []
         found: list[tuple[int, MemberView]] = []
         for member in digest.members:
-            if member.device == self._device or member.liveness not in ("alive", "suspect"):
+            if not self._up(member, member.device):
                 continue
             ranges = [(start, end) for sha, start, end in member.holds if sha == model]
             has = ranges and (
@@ -118,11 +139,19 @@ class Supply:
             if has:
                 found.append((-sum(end - start for start, end in ranges), member))
         found.sort(key=lambda item: (item[0], item[1].device))
-        return [
-            Source(member.device, address, member.port)
-            for _, member in found
-            for address in member.addresses[:3]
-        ]
+        return [source for _, member in found for source in _sources(member)]
+
+    def _addresses(self, device: str) -> list[Source]:
+        """Where a device is that another one named."""
+        members = self._digest.members if self._digest else ()
+        return [source for member in members if self._up(member, device) for source in _sources(member)]
+
+    def _up(self, member: MemberView, device: str) -> bool:
+        return member.device == device != self._device and member.liveness in ("alive", "suspect")
+
+
+def _sources(member: MemberView) -> list[Source]:
+    return [Source(member.device, address, member.port) for address in member.addresses[:3]]
 
 
 def _users(manifest: Manifest) -> dict[str, tuple[int, ...]]:

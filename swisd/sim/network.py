@@ -7,8 +7,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from swisd.core.checked import Malformed
-from swisd.core.effects import Activation
-from swisd.core.events import Dropped, FrameArrived
+from swisd.core.effects import Activation, KvRows
+from swisd.core.events import Dropped, FrameArrived, KvArrived
+from swisd.core.types import Slot
 from swisd.sim.invariants import Violation
 from swisd.wire.envelope import Foreign, open_sealed, seal
 from swisd.wire.frames import Dtype, Frame, FrameKind, decode, encode
@@ -74,8 +75,13 @@ class Network:
 
     def _corrupted(self, sender: str, to: str, what: object) -> None:
         """Send it through the real wire code with some bytes changed: it must be refused."""
-        if isinstance(what, FrameArrived):
-            sound = b"".join(encode(frame_of(sender, what.activation)))
+        if isinstance(what, FrameArrived | KvArrived):
+            frame = (
+                frame_of(sender, what.activation)
+                if isinstance(what, FrameArrived)
+                else kv_frame(sender, what.kv)
+            )
+            sound = b"".join(encode(frame))
             reason = refusal_of_frame(self._damage(sound))
         else:
             topic = topic_of(what, to if to in self.world.devices else SWARM)  # type: ignore[arg-type]
@@ -113,6 +119,16 @@ def frame_of(sender: str, activation: Activation) -> Frame:
         FrameKind.ACTIVATION, activation.epoch, sender, activation.pipeline, activation.stage,
         activation.slots, dtype, width, activation.rows, payload,
     )  # fmt: skip
+
+
+def kv_frame(sender: str, kv: KvRows) -> Frame:
+    """The frame that carries states of the toy model from one device's caches to another's."""
+    payload = b"".join(array("Q", row).tobytes() for row in kv.payload)
+    slot = Slot(kv.session, 0, kv.position, kv.rows, 0)
+    rows = kv.rows * (kv.units[1] - kv.units[0])
+    return Frame(
+        FrameKind.KV, kv.epoch, sender, 0, kv.units[0], (slot,), Dtype.INT64, 1, rows, payload, kv.units[1]
+    )
 
 
 def refusal_of_frame(data: bytes) -> str | None:

@@ -21,6 +21,7 @@ class BlobStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.coming: dict[str, Part] = {}  # parts that a transfer is filling, for passing on what they have
         root.mkdir(parents=True, exist_ok=True)
         for path in root.glob(f"*{SUFFIX}"):
             if path.name.count(".") > 1:  # nobody resumes it

@@ -1,18 +1,14 @@
-"""Gets blobs from the devices that have them: resumes, checks, turns to another source, and always ends.
-
-Room is left for one blob from several holders at once (`pull` takes an offset) and for giving blobs on while
-loading (a part's length is known); neither is done yet.
-"""
+"""Gets blobs from the devices that have them: resumes, checks, turns to another source, and always ends."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from swisd.core.errors import ModelError
 from swisd.core.model import Blob
-from swisd.store.client import BlobClient, Dial, Source, SourceFailed, Why
+from swisd.store.client import BlobClient, Dial, Source
 from swisd.store.disk import BlobStore, CorruptBlob, Part, StoreFull
+from swisd.store.gather import Gathering, Holder, Manners, Patience
 from swisd.store.parts import amount
 
 Progress = Callable[[int], None]
@@ -20,7 +16,11 @@ Progress = Callable[[int], None]
 so that the sum is always what is there."""
 
 STEP_BYTES = 1 << 20  # what a round of asking must bring to count as progress
-BUFFER_BYTES = 1 << 20  # one trip to the disk and the hash for each so many bytes
+MAX_WAITING = 8  # blobs that wait until another device has them, while others are fetched
+
+
+def _nobody(_device: str) -> Sequence[Source]:
+    return ()
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class _Job:
     task: asyncio.Task[None] | None = None
     have: int = 0
     watchers: list[Progress] = field(default_factory=list)
+    waits: asyncio.Event = field(default_factory=asyncio.Event)  # another device must have the blob first
 
     def add(self, count: int) -> None:
         self.have += count
@@ -39,34 +40,38 @@ class _Job:
 
 
 class Fetcher:
-    """Fetches blobs into `store`.
+    """Fetches blobs into `store`. `book` knows the addresses of devices that sources name.
 
     A source that gives no byte for `stall_s` seconds, or on the average less than `min_rate` bytes/s, is
     left for the next; all are asked again while that brings a blob forward, and `attempts` times when it
-    does not, with `pause_s` seconds between rounds. So every call ends.
+    does not, with `pause_s` seconds between rounds. So every call ends. A device that has too many clients,
+    or not yet what it is asked for, is asked every `poll_s` seconds.
     """
 
     def __init__(
         self,
         store: BlobStore,
         dial: Dial,
+        book: Callable[[str], Sequence[Source]] = _nobody,
         *,
         dial_s: float = 5.0,
         stall_s: float = 10.0,
         min_rate: float = 16 << 10,
         attempts: int = 3,
         pause_s: float = 0.5,
+        poll_s: float = 0.1,
     ) -> None:
         self._store = store
         self._client = BlobClient(dial, dial_s=dial_s, stall_s=stall_s)
-        self._slack_s, self._min_rate = dial_s + 2 * stall_s, min_rate
+        patience = Patience(stall_s, 6 * stall_s, dial_s + 2 * stall_s, min_rate, poll_s)
+        self._manners = Manners(self._client, book, patience)
         self._attempts, self._pause_s = attempts, pause_s
         self._jobs: dict[str, _Job] = {}
 
     async def fetch(
         self, sha: str, size: int, sources: Sequence[Source], progress: Progress | None = None
     ) -> None:
-        """Have blob `sha` of `size` bytes in the store, asking `sources` in their order.
+        """Have blob `sha` of `size` bytes in the store, asking `sources`, the first first.
 
         A second call for a blob under way waits for the first. Raises `ModelError` naming the blob and what
         each device did, `StoreFull`.
@@ -99,29 +104,61 @@ class Fetcher:
         sources_of: Callable[[str], Sequence[Source]],
         parallel: int = 2,
         progress: Progress | None = None,
+        done: Callable[[Blob], None] | None = None,
     ) -> None:
-        """Have all `blobs`, `parallel` at a time, each starting at another source so that the load spreads.
+        """Have all `blobs`, beginning with the first; `done` is called for each that is there.
 
-        The first failure ends all. Raises as `fetch`.
+        `parallel` at a time are fetched, each starting at another source so that the load spreads; one that
+        another device must have first is waited for aside. The first failure ends all. Raises as `fetch`.
         """
         await self._check_room(blobs)
         waiting = list(enumerate(dict.fromkeys(blobs)))[::-1]
+        aside: set[asyncio.Task[None]] = set()
+
+        async def get(number: int, blob: Blob) -> None:
+            sources = list(sources_of(blob.sha256))
+            turn = number % len(sources) if sources else 0
+            await self.fetch(blob.sha256, blob.size, sources[turn:] + sources[:turn], progress)
+            if done is not None:
+                done(blob)
 
         async def work() -> None:
             while waiting:
                 number, blob = waiting.pop()
-                sources = list(sources_of(blob.sha256))
-                turn = number % len(sources) if sources else 0
-                await self.fetch(blob.sha256, blob.size, sources[turn:] + sources[:turn], progress)
+                task = asyncio.create_task(get(number, blob))
+                aside.add(task)
+                await self._until_aside(task, blob.sha256)
+                if task.done():
+                    aside.discard(task)
+                    task.result()
+                elif len(aside) > MAX_WAITING:
+                    await asyncio.wait(aside, return_when=asyncio.FIRST_COMPLETED)
+                for ended in [one for one in aside if one.done()]:
+                    aside.discard(ended)
+                    ended.result()
 
         workers = [asyncio.create_task(work()) for _ in range(max(1, min(parallel, len(waiting))))]
         try:
             await asyncio.gather(*workers)  # each fetch has its deadlines
+            await asyncio.gather(*aside)
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.wait(workers, timeout=5)
+            for task in (*workers, *aside):
+                task.cancel()
+            await asyncio.wait([*workers, *aside], timeout=5)
             self._client.close()  # kept connections cost the others a place
+
+    async def _until_aside(self, task: asyncio.Task[None], sha: str) -> None:
+        """Wait until the fetch of a blob ends, or waits for another device."""
+        await asyncio.sleep(0)  # it makes its job
+        job = self._jobs.get(sha)
+        if job is None:
+            await asyncio.wait([task])
+            return
+        waits = asyncio.create_task(job.waits.wait())
+        try:
+            await asyncio.wait([task, waits], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waits.cancel()
 
     async def close(self) -> None:
         """Stop all transfers (they resume later from where they are) and close kept connections."""
@@ -146,7 +183,7 @@ class Fetcher:
     async def _run(self, job: _Job, sha: str, size: int, sources: Sequence[Source]) -> None:
         part = None
         try:
-            part = await asyncio.to_thread(self._store.part, sha, size)
+            part = self._store.coming[sha] = await asyncio.to_thread(self._store.part, sha, size)
             job.add(part.size)
             await self._from_any(job, part, size, sources)
         except OSError as error:
@@ -155,99 +192,80 @@ class Fetcher:
             ) from error
         finally:
             self._jobs.pop(sha, None)
+            self._store.coming.pop(sha, None)
             if part is not None:
                 part.close()
 
     async def _from_any(self, job: _Job, part: Part, size: int, sources: Sequence[Source]) -> None:
-        said: dict[str, str] = {}  # what each device did, for the error
-        out: set[str] = set()  # devices not to be asked again
-        givers: set[str] = {"an earlier transfer"} if part.size else set()
-        mixing = True  # whether one blob may be put together from several devices
+        """Put the blob together from whoever gives a piece of it."""
+        holders = _by_device(sources)
+        gathering = Gathering(self._manners, part, size, job.add, job.waits.set)
         idle_rounds = 0  # rounds without real progress: a link that breaks now and then is put up with
         while idle_rounds < self._attempts:
             at_start = part.size
-            for source in sources:
-                if source.device in out:
-                    continue
-                if not mixing and part.size and givers != {source.device}:
-                    await self._restart(job, part, givers)
+            if await gathering.round(holders):
                 try:
-                    before = part.size
-                    try:
-                        if part.size < size:
-                            await self._pull(job, part, size, source)
-                    finally:
-                        if part.size > before:
-                            givers.add(source.device)
                     await asyncio.to_thread(part.commit)
                     return
-                except SourceFailed as failure:
-                    said[source.device] = str(failure)
-                    if failure.why in (Why.MISSING, Why.WRONG):
-                        out.add(source.device)
                 except CorruptBlob:
-                    # With one giver the culprit is known. With several, or a part from before a restart of
-                    # this program, it is not: then the blob is fetched whole from one device at a time.
                     job.add(-job.have)
-                    if givers == {source.device}:
-                        out.add(source.device)
-                        said[source.device] = "gave bad bytes"
-                    mixing = False
-                    givers.clear()
-            if all(source.device in out for source in sources):
+                    await self._from_one(job, part, size, holders, gathering.givers)
+                    return
+            if all(device in gathering.out for device, _ in holders):
                 break
-            if part.size < at_start + STEP_BYTES:
-                idle_rounds += 1
+            idle_rounds += part.size < at_start + STEP_BYTES
             await asyncio.sleep(self._pause_s * max(idle_rounds, 1))
-        raise _failure(part.sha, size, sources, said)
+        raise _failure(part.sha, size, holders, gathering.said)
 
-    async def _restart(self, job: _Job, part: Part, givers: set[str]) -> None:
-        await asyncio.to_thread(part.restart)
-        job.add(-job.have)
-        givers.clear()
+    async def _from_one(
+        self, job: _Job, part: Part, size: int, holders: Sequence[Holder], suspects: set[str]
+    ) -> None:
+        """Have the blob whole from one device at a time, as bytes of several were bad together.
 
-    async def _pull(self, job: _Job, part: Part, size: int, source: Source) -> None:
-        """Append what a source gives. Raises `SourceFailed`, `StoreFull`; what came until then is kept."""
-        buffer: list[bytes] = []
-        held = 0
-        writing: asyncio.Task[None] | None = None
-        pieces = self._client.pull(source, part.sha, part.size, size)
-        try:
-            async with asyncio.timeout(self._slack_s + (size - part.size) / self._min_rate), aclosing(pieces):
-                async for piece in pieces:
-                    buffer.append(piece)
-                    held += len(piece)
-                    if held >= BUFFER_BYTES:
-                        if writing is not None:
-                            await writing
-                        # Written and hashed in a thread while the next bytes arrive.
-                        writing = asyncio.create_task(self._write(job, part, buffer))
-                        buffer, held = [], 0
-        except TimeoutError:
-            raise SourceFailed(Why.LOST, "too slow") from None
-        finally:
-            if writing is not None:
-                await asyncio.wait([writing])  # a write to the disk ends by itself
-                if writing.cancelled() or writing.exception() is not None:
-                    buffer.clear()
-            await self._write(job, part, buffer)
-            if writing is not None:
-                await writing
-
-    async def _write(self, job: _Job, part: Part, pieces: list[bytes]) -> None:
-        if pieces:
-            before = part.size
-            try:
-                await asyncio.to_thread(part.write, pieces)
-            finally:
-                job.add(part.size - before)
+        Who gave bad bytes cannot be known: it may have had them from another, or before a restart of this
+        program. Here the culprit is known. Those who had no part in it are asked first.
+        """
+        left = sorted(holders, key=lambda holder: holder[0] in suspects)
+        said: dict[str, str] = {}
+        giver = ""
+        idle_rounds = 0
+        while left and idle_rounds < self._attempts:
+            at_start = part.size
+            for holder in list(left):
+                if part.size and giver != holder[0]:
+                    await asyncio.to_thread(part.restart)
+                    job.add(-job.have)
+                giver = holder[0]
+                gathering = Gathering(self._manners, part, size, job.add, job.waits.set, whole=True)
+                try:
+                    if await gathering.round([holder]):
+                        await asyncio.to_thread(part.commit)
+                        return
+                    said |= gathering.said
+                    if giver in gathering.out:
+                        left.remove(holder)
+                except CorruptBlob:
+                    job.add(-job.have)
+                    left.remove(holder)
+                    said[giver] = "gave bad bytes"
+            idle_rounds += len(left) > 1 or part.size < at_start + STEP_BYTES
+            await asyncio.sleep(self._pause_s * max(idle_rounds, 1))
+        raise _failure(part.sha, size, holders, said)
 
 
-def _failure(sha: str, size: int, sources: Sequence[Source], said: dict[str, str]) -> ModelError:
+def _by_device(sources: Sequence[Source]) -> list[Holder]:
+    """Each device once, with all its addresses."""
+    found: dict[str, list[Source]] = {}
+    for source in sources:
+        found.setdefault(source.device, []).append(source)
+    return [(device, tuple(addresses)) for device, addresses in found.items()]
+
+
+def _failure(sha: str, size: int, holders: Sequence[Holder], said: dict[str, str]) -> ModelError:
     what = f"blob {sha[:12]} ({amount(size)})"
-    if not sources:
+    if not holders:
         return ModelError(f"{what} is on no device that is up; start the one that imported the model")
-    told = "; ".join(f"{source.device} {said.get(source.device, 'was not asked')}" for source in sources[:8])
+    told = "; ".join(f"{device} {said.get(device, 'was not asked')}" for device, _ in holders[:8])
     return ModelError(f"{what} could not be fetched: {told}")
 
 

@@ -63,6 +63,21 @@ class Part:
         if total is not None and self.size > total:
             self.restart()
 
+    @property
+    def path(self) -> Path:
+        """The file, which is not there any more after `commit`."""
+        return self._path
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole blob, as far as known."""
+        return self.size if self._total is None else self._total
+
+    @property
+    def readable(self) -> bool:
+        """Whether others may read the file while it grows: Windows renames no file that is open."""
+        return fcntl is not None
+
     def write(self, pieces: list[bytes]) -> None:
         """Append. On a full disk the part is removed, as it only makes matters worse: `StoreFull`."""
         with self._lock:

@@ -50,7 +50,7 @@ _BODY: dict[Kind, Any] = {
 
 
 def topic_of(message: Message, to: str = "") -> Topic:
-    """The topic of a message; `to` is the receiving device of an `Ask` or a `Repair`, unused for the others."""
+    """The topic of a message; `to` is the device that an `Ask` or a `Repair` is for, else unused."""
     match message:
         case Beat(device=device):
             return Topic(Kind.BEAT, device)

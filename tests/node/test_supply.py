@@ -1,8 +1,10 @@
 """What a device gets from the others, over real sockets on loopback between two homes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +13,11 @@ from hypothesis import strategies as st
 from swisd.core.errors import ModelError
 from swisd.core.messages import Digest, MemberView
 from swisd.core.model import MAX_MANIFEST_BYTES, Manifest
+from swisd.core.types import Units
 from swisd.net.listener import Listener
 from swisd.node.supply import Supply, _users
 from swisd.runtime import fake
+from swisd.store.protocol import Request
 from swisd.store.server import BlobServer
 from swisd.text.tokenizer import load_tokenizer
 from swisd.wire.handshake import Purpose
@@ -89,6 +93,43 @@ async def test_the_units_of_a_stage_come_and_no_others(swarm: Swarm) -> None:
     assert held.ranges == ((1, 3),)
     await swarm.supply.units(swarm.model.sha, manifest, [(0, 6)], told.append)
     assert swarm.supply.index.holding(manifest) == [(0, 6)]
+
+
+async def test_a_range_is_ready_while_others_are_still_fetched(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = await swarm.manifest()
+    last, told, first = manifest.blobs[manifest.units[4].blobs[0]].sha256, list[Units](), asyncio.Event()
+    give = swarm.server._give
+
+    async def gated(request: Request, *others: Any) -> None:
+        if request.sha == last:
+            await first.wait()
+        await give(request, *others)
+
+    def ready(units: Units) -> None:
+        told.append(units)
+        held = swarm.supply.index.holding(manifest)
+        assert any(start <= units[0] and units[1] <= end for start, end in held)
+        first.set()
+
+    monkeypatch.setattr(swarm.server, "_give", gated)
+    ranges = [(1, 2), (3, 5), (3, 5)]
+    await asyncio.wait_for(swarm.supply.units(swarm.model.sha, manifest, ranges, lambda _: None, ready), 20)
+    assert told == [(1, 2), (3, 5)]
+    await swarm.supply.units(swarm.model.sha, manifest, [(2, 4), (4, 5)], lambda _: None, ready)
+    assert told[2:] == [(4, 5), (2, 4)]
+
+
+async def test_a_device_that_is_named_is_found_if_it_is_up(tmp_path: Path) -> None:
+    supply = Supply(tmp_path / "b", tmp_path / "m", KEY, ME)
+    assert supply._addresses(ANN) == []
+    supply.on_digest(
+        digest(view(ANN, port=7, addresses=("a", "b")), view(BOB, liveness="dead"), view(ME, port=4))
+    )
+    assert [(one.host, one.port) for one in supply._addresses(ANN)] == [("a", 7), ("b", 7)]
+    assert supply._addresses(BOB) == [] == supply._addresses(ME) == supply._addresses(CYD)
+    await supply.close()
 
 
 async def test_what_nobody_holds_is_an_error_that_says_so(swarm: Swarm) -> None:

@@ -24,24 +24,28 @@ SHA = hashlib.sha256(DATA).hexdigest()
 
 
 class Flawed:
-    """A store handler that gives `limit` bytes of what it is asked, then hangs up, or hangs."""
+    """A store handler that gives `limit` bytes on a connection, then hangs up, or hangs."""
 
     def __init__(self, data: bytes, limit: int | None = None, hang: bool = False) -> None:
         self.data, self.limit, self.hang = data, limit, hang
         self.offsets: list[int] = []
+        self.given = 0
 
     async def __call__(
         self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        left = len(self.data) if self.limit is None else self.limit
         while True:
             request = read_request(await reader.readexactly(REQUEST.size))
             self.offsets.append(request.offset)
-            body = self.data[request.offset :]
-            writer.write(write_reply(Reply(Status.OK, len(self.data), len(body))) + body[: self.limit])
+            body = self.data[request.offset :][: request.length or None]
+            writer.write(write_reply(Reply(Status.OK, len(self.data), len(body))) + body[:left])
+            self.given += len(body[:left])
             await writer.drain()
-            if self.hang:
+            left -= len(body[:left])
+            if not left and self.hang:
                 await asyncio.sleep(60)
-            if self.limit is not None:
+            if not left:
                 return
 
 
@@ -60,7 +64,7 @@ async def test_fetch(store: BlobStore, fetcher: Fetcher, holder: Holder) -> None
     await quick(fetcher.fetch(SHA, SIZE, [source], seen.append))
     assert store.read(SHA) == DATA and sum(seen) == SIZE and files(store) == {SHA}
     await quick(fetcher.fetch(SHA, SIZE, [], seen.append))
-    assert sum(seen) == 2 * SIZE and server.counters.bytes_sent == SIZE and server.counters.requests == 1
+    assert sum(seen) == 2 * SIZE and server.counters.bytes_sent == SIZE
 
 
 async def test_an_empty_blob(store: BlobStore, fetcher: Fetcher, holder: Holder) -> None:
@@ -82,7 +86,7 @@ async def test_a_broken_transfer_is_resumed_elsewhere(
     seen: list[int] = []
     await quick(fetcher.fetch(SHA, SIZE, [nowhere(), first, second], seen.append))
     assert store.read(SHA) == DATA and sum(seen) == SIZE and min(seen) >= 0
-    assert broken.offsets == [0] and server.counters.bytes_sent == SIZE - 2_000_000
+    assert broken.given == 2_000_000 and server.counters.bytes_sent == SIZE - 2_000_000
     await fetcher.close()
 
 
@@ -91,7 +95,7 @@ async def test_a_lonely_source_that_breaks_off_is_asked_again(
 ) -> None:
     broken = Flawed(DATA, 1_200_000)
     await quick(fetcher.fetch(SHA, SIZE, [await start(broken)]))
-    assert broken.offsets == [0, 1_200_000, 2_400_000, 3_600_000, 4_800_000]
+    assert {0, 1_200_000, 2_400_000, 3_600_000, 4_800_000} <= set(broken.offsets) and broken.given == SIZE
     assert store.read(SHA) == DATA
 
 
@@ -111,14 +115,14 @@ async def test_a_transfer_is_resumed_after_a_restart(
 async def test_bad_bytes_then_a_good_source(
     store: BlobStore, fetcher: Fetcher, holder: Holder, start: Start
 ) -> None:
-    bad = Flawed(DATA[:-1] + b"!")
+    bad = Flawed(bytes(SIZE))
     first = await start(bad)
     theirs, _, second = await holder()
     theirs.put(DATA)
     seen: list[int] = []
     await quick(fetcher.fetch(SHA, SIZE, [first, second], seen.append))
-    assert store.read(SHA) == DATA and len(bad.offsets) == 1
-    assert sum(seen) == SIZE and min(seen) == -SIZE
+    assert store.read(SHA) == DATA and sum(seen) == SIZE
+    assert min(seen) == -SIZE and bad.given <= 2 * SIZE
 
 
 async def test_a_blob_put_together_from_good_and_bad(
@@ -127,7 +131,7 @@ async def test_a_blob_put_together_from_good_and_bad(
     """Who lied cannot be known, so each is asked for the whole; the honest one must still win."""
     honest, liar = Flawed(DATA), Flawed(bytes(SIZE), 2_000_000)
     await quick(fetcher.fetch(SHA, SIZE, [await start(liar), await start(honest)]))
-    assert store.read(SHA) == DATA and honest.offsets == [2_000_000, 0]
+    assert store.read(SHA) == DATA and 0 in honest.offsets
 
 
 async def test_a_rotten_leftover_does_not_blame_an_honest_source(
@@ -196,10 +200,38 @@ async def test_dial_that_fails_or_never_ends(store: BlobStore) -> None:
         await quick(fetcher.fetch(SHA, SIZE, sources))
 
 
+async def test_a_device_that_freezes_is_waited_for_once(store: BlobStore, start: Start) -> None:
+    """Not once for each connection that was kept from before."""
+    frozen, asked, data = False, 0, bytes_of(2, 100)
+
+    async def serve(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            request = read_request(await reader.readexactly(REQUEST.size))
+            if frozen:
+                asked += 1
+                await asyncio.sleep(60)
+            await both.wait() if request.sha == SHA else both.set()
+            body = data if request.sha != SHA else DATA[request.offset :][: request.length]
+            writer.write(write_reply(Reply(Status.OK, len(data if request.sha != SHA else DATA), len(body))))
+            writer.write(body)
+
+    both = asyncio.Event()
+    source = await start(serve)
+    fetcher = Fetcher(store, connect, stall_s=0.3, attempts=1, pause_s=0.01)
+    sha = hashlib.sha256(data).hexdigest()
+    await quick(asyncio.gather(fetcher.fetch(SHA, SIZE, [source]), fetcher.fetch(sha, 100, [source])))
+    frozen = True
+    with pytest.raises(ModelError, match=r"no bytes for 0\.3 s"):
+        await quick(fetcher.fetch("ab" * 32, 100, [source]))
+    assert asked == 1
+    await fetcher.close()
+
+
 async def test_a_trickle_is_too_slow(store: BlobStore, start: Start) -> None:
     async def trickle(hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(REQUEST.size)
-        writer.write(write_reply(Reply(Status.OK, SIZE, SIZE)))
+        request = read_request(await reader.readexactly(REQUEST.size))
+        writer.write(write_reply(Reply(Status.OK, SIZE, request.length)))
         while not writer.is_closing():
             writer.write(b"x")
             await writer.drain()
@@ -217,7 +249,7 @@ async def test_one_blob_wanted_twice_is_fetched_once(
     theirs.put(DATA)
     seen: tuple[list[int], list[int]] = ([], [])
     await quick(asyncio.gather(*(fetcher.fetch(SHA, SIZE, [source], one.append) for one in seen)))
-    assert store.read(SHA) == DATA and server.counters.requests == 1
+    assert store.read(SHA) == DATA and server.counters.bytes_sent == SIZE
     assert [sum(one) for one in seen] == [SIZE, SIZE]
 
 

@@ -123,7 +123,7 @@ magic = st.sampled_from([b"SWQ1", b"SWQ2", b""])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-@given(words=st.lists(st.tuples(magic, st.binary(max_size=60)), max_size=5), known=st.booleans())
+@given(words=st.lists(st.tuples(magic, st.binary(max_size=140)), max_size=5), known=st.booleans())
 def test_hostile_words_never_crash_it_nor_leave_files(
     store: BlobStore, words: list[tuple[bytes, bytes]], known: bool
 ) -> None:
