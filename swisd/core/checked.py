@@ -42,10 +42,10 @@ class Ident:
 
 
 class Items:
-    """Largest number of items of a tuple or entries of a dict."""
+    """Largest number of items of a tuple or entries of a dict, and the least number of a tuple's."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, least: int = 0) -> None:
+        self.most, self.least = most, least
 
 
 DEFAULT_RANGE = Range(-(1 << 53), 1 << 53)
@@ -147,9 +147,11 @@ def _sequence(args: tuple[Any, ...], raw: Any, where: str, bounds: tuple[Any, ..
     if not isinstance(raw, list):
         raise Malformed(f"{where}: not a list")
     if len(args) == 2 and args[1] is Ellipsis:
-        most = _bound(bounds, Items, DEFAULT_ITEMS).most
-        if len(raw) > most:
-            raise Malformed(f"{where}: {len(raw)} items, more than {most}")
+        items = _bound(bounds, Items, DEFAULT_ITEMS)
+        if len(raw) > items.most:
+            raise Malformed(f"{where}: {len(raw)} items, more than {items.most}")
+        if len(raw) < items.least:
+            raise Malformed(f"{where}: {len(raw)} items, fewer than {items.least}")
         rest = tuple(bound for bound in bounds if not isinstance(bound, Items))
         return tuple(_value(args[0], item, where, rest) for item in raw)
     if len(raw) != len(args):
