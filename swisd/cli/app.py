@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from swisd.cli.output import ReaderGone, say
-from swisd.core.deadlines import PATIENCE
+from swisd.cli.waiting import WaitCommand
 from swisd.core.errors import SwisdError
 
 app = typer.Typer(
@@ -70,7 +70,7 @@ def up(
     run_up(home, options)
 
 
-@app.command()
+@app.command(cls=WaitCommand)
 def ask(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` or nothing reads standard input.")] = "-",
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to answer with.", min=1)] = None,
@@ -92,14 +92,25 @@ def ask(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait while nothing moves, before giving up.", min=1.0)
-    ] = PATIENCE,
+        float | None,
+        typer.Option(
+            metavar="[SECONDS]",
+            help="Wait for devices that are away or missing, so many seconds or until interrupted.",
+            min=1.0,
+        ),
+    ] = None,
+    continue_with: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="ID", help="Go on with an answer that broke off; its error said the id."
+        ),
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the text as it is.")] = False,
     json_output: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Ask the swarm; the answer streams as it is made."""
-    from swisd.cli.ask import run_ask
+    from swisd.cli.ask import run_ask, run_continue
     from swisd.client import Options
 
     options = Options(
@@ -107,7 +118,10 @@ def ask(
         repetition_penalty=repetition_penalty, seed=seed, system=system, raw=raw,
         patience=wait,
     )  # fmt: skip
-    run_ask(home, prompt, options, json_output)
+    if continue_with is not None:
+        run_continue(home, continue_with, prompt, options, json_output)
+    else:
+        run_ask(home, prompt, options, json_output)
 
 
 @app.command("eval")
