@@ -192,6 +192,8 @@ class Fetcher:
                     if givers == {source.device}:
                         out.add(source.device)
                         said[source.device] = "gave bad bytes"
+                    else:
+                        said[source.device] = "gave a rest that does not fit what others gave"
                     mixing = False
                     givers.clear()
             if all(source.device in out for source in sources):
