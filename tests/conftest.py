@@ -8,7 +8,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Longer versions of tests that `make test` runs short."""
-    parser.addoption("--fuzz-count", type=int, default=3000, help="mutated inputs for each listener")
+    parser.addoption("--fuzz-count", type=int, default=2000, help="mutated inputs for each listener")
     parser.addoption("--growth", type=int, default=1, help="times 40 sessions and 4 new plans in test_growth")
 
 

@@ -15,7 +15,7 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
-from swisd.bus.connect_packet import Connect
+from swisd.bus.connect_packet import ACCEPTED, Connect
 
 LISTENER = "default"
 MAX_PACKET_BYTES = 66 << 20
@@ -26,6 +26,10 @@ MAX_QUEUE = 1000
 MAX_QUEUE_BYTES = 16 << 20
 """Messages, and about as many bytes, of one client that may wait in the broker before it stops reading from
 that client: amqtt itself would take in all it sends."""
+REFUSED_FILTER = 0x80
+MAX_RETAINED = 4096
+"""Topics with a retained message, and filters that are subscribed to, in all. A swarm has one topic of each
+device."""
 _PIECE = 256 << 10
 
 
@@ -76,8 +80,32 @@ class SwarmBroker(Broker):  # type: ignore[misc]
     async def retain_message(
         self, source_session: Any, topic_name: str | None, data: bytes | None, qos: int | None = None
     ) -> None:
-        if (topic_name or "").startswith(self._prefix):
-            await super().retain_message(source_session, topic_name, data, qos)
+        if not (topic_name or "").startswith(self._prefix):
+            return
+        if data and topic_name not in self._retained_messages and len(self._retained_messages) >= MAX_RETAINED:
+            self._refused["too many retained"] += 1
+            return
+        await super().retain_message(source_session, topic_name, data, qos)
+
+    async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
+        if subscription[0] not in self._subscriptions and len(self._subscriptions) >= MAX_RETAINED:
+            self._refused["too many filters"] += 1
+            return REFUSED_FILTER
+        code: int = await super().add_subscription(subscription, session)
+        return code
+
+    async def _handle_unsubscription(self, client_session: Session, handler: Any, waiter: Any) -> None:
+        await super()._handle_unsubscription(client_session, handler, waiter)
+        # amqtt keeps a filter that nobody subscribes to any more, and compares it with every message.
+        for name in waiter.result().topics:
+            if not self._subscriptions.get(name, True):
+                del self._subscriptions[name]
+
+    async def _client_message_loop(self, client_session: Session, handler: Any) -> None:
+        # Of a client that hung up while amqtt began to serve it nobody is told: it would stay for ever.
+        if handler._reader_task.done():
+            await handler.handle_connection_closed()
+        await super()._client_message_loop(client_session, handler)
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Session
@@ -151,8 +179,10 @@ class Writer(WriterAdapter):  # type: ignore[misc]
 
     def __init__(self, writer: asyncio.StreamWriter, device: str, number: int, refused: Counter[str]) -> None:
         self._writer, self._device, self._number, self._refused = writer, device, number, refused
+        self.welcomed = False  # amqtt took the client
 
     def write(self, data: bytes) -> None:
+        self.welcomed = self.welcomed or data == ACCEPTED
         transport = self._writer.transport
         if transport.is_closing():
             return

@@ -5,6 +5,7 @@ Most random bytes die at the first check. What is one lie away from a valid mess
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -130,17 +131,17 @@ class Mutator:
             case 2 if isinstance(holder, dict):
                 holder[self.random.choice(("", "x", "__class__", key + "s", "\ud800"))] = holder.pop(key)
             case 3 if isinstance(old, list):
-                holder[key] = old * self.random.choice((0, 2, 50)) + old[:1]
+                holder[key] = deepcopy(old * self.random.choice((0, 2, 50)) + old[:1])
             case 4 if isinstance(old, list):
                 self.random.shuffle(old)
             case 5:
                 other_holder, other_key = self.random.choice(places)
                 if isinstance(old, (int, float, str)) and other_holder is not root:
-                    holder[key] = other_holder[other_key]
+                    holder[key] = deepcopy(other_holder[other_key])  # it may hold this very place
             case 6 if others:
                 holder[key] = self._from_another(self.random.choice(others), old)
             case _:
-                holder[key] = self.random.choice(VALUES)
+                holder[key] = deepcopy(self.random.choice(VALUES))
 
     def _near(self, old: Any) -> Any:
         """A value of the same type that is a little off."""
