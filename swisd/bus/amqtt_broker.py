@@ -7,11 +7,13 @@ tests/bus fail if an override no longer takes part.
 import asyncio
 import ssl
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.errors import AMQTTError, MQTTError
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
@@ -100,6 +102,24 @@ class SwarmBroker(Broker):  # type: ignore[misc]
         for name in waiter.result().topics:
             if not self._subscriptions.get(name, True):
                 del self._subscriptions[name]
+
+    async def _handle_client_session(
+        self, reader: Any, writer: Any, client_session: Session, handler: Any, *rest: Any
+    ) -> None:
+        # Their errors would end in tasks whose results nobody asks for.
+        handler.handle_publish = self._counted("bad packet", handler.handle_publish)
+        handler.mqtt_publish = self._counted("unacknowledged", handler.mqtt_publish)
+        await super()._handle_client_session(reader, writer, client_session, handler, *rest)
+
+    def _counted(self, reason: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return await method(*arguments, **options)
+            except (AMQTTError, MQTTError, TimeoutError):
+                self._refused[reason] += 1
+                return None
+
+        return call
 
     async def _client_message_loop(self, client_session: Session, handler: Any) -> None:
         # Of a client that hung up while amqtt began to serve it nobody is told: it would stay for ever.
