@@ -32,6 +32,8 @@ REFUSED_FILTER = 0x80
 MAX_RETAINED = 4096
 """Topics with a retained message, and filters that are subscribed to, in all. A swarm has one topic of each
 device."""
+MAX_BROADCASTS = 64
+"""Messages of all clients that are on their way to subscribers before the clients wait."""
 _PIECE = 256 << 10
 
 
@@ -63,6 +65,9 @@ class SwarmBroker(Broker):  # type: ignore[misc]
                 plugins={f"{__name__}.{Admission.__name__}": {}},
             )
         )
+
+        # amqtt's has no limit: clients that say more than it can pass on would fill the memory.
+        self._broadcast_queue = asyncio.Queue(MAX_BROADCASTS)
 
     def backlog(self, client_id: str) -> int:
         """Messages of a client that are read and not yet passed on."""
@@ -106,12 +111,20 @@ class SwarmBroker(Broker):  # type: ignore[misc]
     async def _handle_client_session(
         self, reader: Any, writer: Any, client_session: Session, handler: Any, *rest: Any
     ) -> None:
-        # Their errors would end in tasks whose results nobody asks for.
+        publish = handler.mqtt_publish
+
+        async def publish_if_there(*arguments: Any, **options: Any) -> Any:
+            # To a client that is gone amqtt would publish too, and wait five seconds for each answer.
+            gone = handler._reader_task is not None and handler._reader_task.done()
+            return None if gone else await publish(*arguments, **options)
+
+        handler.mqtt_publish = self._counted("unacknowledged", publish_if_there)
         handler.handle_publish = self._counted("bad packet", handler.handle_publish)
-        handler.mqtt_publish = self._counted("unacknowledged", handler.mqtt_publish)
         await super()._handle_client_session(reader, writer, client_session, handler, *rest)
 
     def _counted(self, reason: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The method, with its errors counted: they would end in tasks whose results nobody asks for."""
+
         async def call(*arguments: Any, **options: Any) -> Any:
             try:
                 return await method(*arguments, **options)
