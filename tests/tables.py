@@ -6,8 +6,10 @@ from typing import Any
 LOOK_INTO = 200  # items of one container
 
 
-def tables(thing: Any, path: str, rooms: str = "swisd", seen: set[int] | None = None) -> Iterator[tuple[str, int]]:
-    """(path, size) of every container below `thing`, through objects whose class is of a module of `rooms`."""
+def tables(
+    thing: Any, path: str, rooms: str = "swisd", seen: set[int] | None = None
+) -> Iterator[tuple[str, int]]:
+    """(path, size) of every container below `thing`, through objects of classes of `rooms`."""
     seen = set() if seen is None else seen
     if id(thing) in seen or isinstance(thing, (str, bytes, int, float, type)):
         return

@@ -67,7 +67,7 @@ class SwarmBroker(Broker):  # type: ignore[misc]
         )
 
         # amqtt's has no limit: clients that say more than it can pass on would fill the memory.
-        self._broadcast_queue = asyncio.Queue(MAX_BROADCASTS)
+        self._broadcast_queue: asyncio.Queue[Any] = asyncio.Queue(MAX_BROADCASTS)
 
     def backlog(self, client_id: str) -> int:
         """Messages of a client that are read and not yet passed on."""
@@ -89,7 +89,11 @@ class SwarmBroker(Broker):  # type: ignore[misc]
     ) -> None:
         if not (topic_name or "").startswith(self._prefix):
             return
-        if data and topic_name not in self._retained_messages and len(self._retained_messages) >= MAX_RETAINED:
+        if (
+            data
+            and topic_name not in self._retained_messages
+            and len(self._retained_messages) >= MAX_RETAINED
+        ):
             self._refused["too many retained"] += 1
             return
         await super().retain_message(source_session, topic_name, data, qos)

@@ -6,6 +6,7 @@ Most random bytes die at the first check. What is one lie away from a valid mess
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -14,8 +15,9 @@ NUMBERS = (
     (1 << 32) - 1, 1 << 32, 1 << 48, (1 << 48) + 1, 1 << 53, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1,
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, False, "", "ready", "x" * 2000, "\ud800", "\0", "0" * 16, "f" * 16, "F" * 16, "ab" * 32, "é" * 40,
-    -1, -(1 << 63), 0.5, -0.0, 1e-320, 1e300, float("inf"), float("nan"), 10**30, [], {}, [[]], [None], {"": 0},
+    None, True, False, "", "ready", "x" * 2000, "\ud800", "\0", "0" * 16, "f" * 16, "F" * 16, "ab" * 32,
+    "é" * 40, -1, -(1 << 63), 0.5, -0.0, 1e-320, 1e300, float("inf"), float("nan"), 10**30, [], {}, [[]],
+    [None], {"": 0},
     [0] * 5000, *NUMBERS,
 )  # fmt: skip
 
@@ -26,8 +28,8 @@ class Mutator:
     def __init__(self, seed: int = 0) -> None:
         self.random = Random(seed)
         self._ways = (
-            self._flip, self._flip, self._set, self._number, self._number, self._cut, self._remove, self._insert,
-            self._repeat, self._splice, self._swap,
+            self._flip, self._flip, self._set, self._number, self._number, self._cut, self._remove,
+            self._insert, self._repeat, self._splice, self._swap,
         )  # fmt: skip
 
     def blob(self, sample: bytes, others: Sequence[bytes] = ()) -> bytes:
@@ -56,7 +58,7 @@ class Mutator:
         """The same bytes as a network might cut them."""
         cuts = sorted(self.random.randrange(len(data) + 1) for _ in range(self.random.choice((0, 0, 1, 3))))
         ends = [0, *cuts, len(data)]
-        return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+        return [data[start:end] for start, end in pairwise(ends)]
 
     def _few(self) -> int:
         return self.random.choice((1, 1, 1, 2, 2, 4))

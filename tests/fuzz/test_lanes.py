@@ -66,7 +66,9 @@ def stream(mutator: Mutator) -> bytes:
         data = mutant(mutator) if mutator.random.random() < 0.7 else mutator.random.choice(SAMPLES)
         length = len(data)
         if mutator.random.random() < 0.05:
-            length = mutator.random.choice((0, 1, HEADER.size, length + 1, length - 1, 70000, 1 << 20, 1 << 31))
+            length = mutator.random.choice(
+                (0, 1, HEADER.size, length + 1, length - 1, 70000, 1 << 20, 1 << 31)
+            )
         parts.append(links.LENGTH.pack(max(length, 0)) + data)
     whole = b"".join(parts)
     return mutator.blob(whole) if mutator.random.random() < 0.1 else whole
@@ -109,7 +111,7 @@ async def test_frames_on_a_tcp_lane_in_memory(fuzz_count: int) -> None:
         pipe, words = Pipe(), stream(mutator)
         before = Counter(lanes.drops)
         serving = asyncio.create_task(lanes.serve(Hello(Purpose.LANE, PEER, b""), pipe.reader, pipe.writer))
-        while not pipe.written:
+        while not pipe.written:  # noqa: ASYNC110 (the loop's next turn)
             await asyncio.sleep(0)
         for piece in mutator.pieces(links.GO + words):
             pipe.feed(piece)

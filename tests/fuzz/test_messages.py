@@ -1,7 +1,7 @@
 """Messages on the bus that are almost right: at the courier, and inside machines that lead and that work.
 
-A stranger's payload has a wrong tag. A member's has the right one around any body: it may lie, and the swarm may
-then plan badly, but no device may fail or grow.
+A stranger's payload has a wrong tag. A member's has the right one around any body: it may lie, and the swarm
+may then plan badly, but no device may fail or grow.
 """
 
 from collections import defaultdict

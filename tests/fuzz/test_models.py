@@ -23,7 +23,9 @@ KEY = bytes(range(16))
 
 def test_join_codes(fuzz_count: int) -> None:
     mutator = Mutator(60)
-    codes = [str(JoinCode(KEY, *where)).encode() for where in ((), ("192.168.1.20", 7947), ("fe80::1%eth0", 65535))]
+    codes = [
+        str(JoinCode(KEY, *where)).encode() for where in ((), ("192.168.1.20", 7947), ("fe80::1%eth0", 65535))
+    ]
     for _ in range(fuzz_count):
         text = mutator.blob(mutator.random.choice(codes), codes).decode("utf-8", "surrogateescape")
         try:
@@ -57,13 +59,14 @@ def tokenizers() -> list[bytes]:
     """A small vocabulary of each sort."""
     pairs = {
         "model": "gpt2", "pre": "smollm", "tokens": ["<|end|>", *"abcdefgh", "Ġ", "Ċ", "ab", "abc", "Ġa"],
-        "token_type": [3] + [1] * 13, "merges": ["a b", "ab c", "Ġ a"], "bos_id": 0, "eos_id": 0, "eot_id": None,
-        "add_bos": True, "add_eos": False, "chat_template": FALLBACK_TEMPLATE,
+        "token_type": [3] + [1] * 13, "merges": ["a b", "ab c", "Ġ a"], "bos_id": 0, "eos_id": 0,
+        "eot_id": None, "add_bos": True, "add_eos": False, "chat_template": FALLBACK_TEMPLATE,
     }  # fmt: skip
     scored = {
-        "model": "llama", "pre": "default", "tokens": ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "ab", "▁ab"],
-        "token_type": [2, 3, 3, 6, 1, 1, 1, 1, 1], "scores": [0, 0, 0, 0, -1, -2, -3, -0.5, -0.2], "unk_id": 0,
-        "bos_id": 1, "eos_id": 2, "add_bos": True, "add_space_prefix": True, "chat_template": None,
+        "model": "llama", "pre": "default", "token_type": [2, 3, 3, 6, 1, 1, 1, 1, 1], "unk_id": 0,
+        "tokens": ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "ab", "▁ab"], "bos_id": 1,
+        "eos_id": 2, "add_bos": True, "scores": [0, 0, 0, 0, -1, -2, -3, -0.5, -0.2],
+        "add_space_prefix": True, "chat_template": None,
     }  # fmt: skip
     return [json.dumps(each).encode() for each in (pairs, scored)]
 
@@ -87,10 +90,11 @@ def test_tokenizers(fuzz_count: int) -> None:
 
 TEMPLATES = [
     FALLBACK_TEMPLATE,
-    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\n' }}{% endif %}"
-    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' }}{% endfor %}",
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\n' }}"
+    "{% endif %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' }}{% endfor %}",
     "{% set ns = namespace(n=0) %}{% for m in messages | selectattr('role', 'eq', 'user') | list %}"
-    "{% set ns.n = ns.n + 1 %}{{ bos_token * 2 ~ (m.content | trim | replace('a', 'b'))[:9] }}{% endfor %}{{ ns.n }}",
+    "{% set ns.n = ns.n + 1 %}{{ bos_token * 2 ~ (m.content | trim | replace('a', 'b'))[:9] }}{% endfor %}"
+    "{{ ns.n }}",
     "{%- macro say(x, y=3) -%}{{ x | tojson }}{{ y ** 2 }}{%- endmacro -%}{{ say(messages[0]['content']) }}"
     "{% for i in range(3) %}{{ i }}{% break %}{% endfor %}{{ raise_exception('no') if tools }}",
 ]
@@ -99,7 +103,17 @@ TEMPLATES = [
 def test_templates(fuzz_count: int) -> None:
     mutator = Mutator(63)
     samples = [template.encode() for template in TEMPLATES]
-    parts = [b"{{", b"}}", b"{% for a in b %}", b"{% endfor %}", b"range(10**9)", b"*10**9", b"|join", b"**", b".__class__"]
+    parts = [
+        b"{{",
+        b"}}",
+        b"{% for a in b %}",
+        b"{% endfor %}",
+        b"range(10**9)",
+        b"*10**9",
+        b"|join",
+        b"**",
+        b".__class__",
+    ]
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a banana"}]
     rendered = 0
     for _ in range(fuzz_count):
@@ -119,7 +133,8 @@ from swisd.core.errors import SwisdError
 from swisd.core.model import Manifest
 from swisd.runtime.shard import Shard
 from tests.fuzz.mutate import Mutator
-blobs, manifest, count = Path(sys.argv[1]), Manifest.from_bytes(Path(sys.argv[2]).read_bytes()), int(sys.argv[3])
+blobs, count = Path(sys.argv[1]), int(sys.argv[3])
+manifest = Manifest.from_bytes(Path(sys.argv[2]).read_bytes())
 path = blobs / manifest.blobs[manifest.graph].sha256
 right, mutator, loaded = path.read_bytes(), Mutator(64), 0
 path.unlink()

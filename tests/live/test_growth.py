@@ -1,10 +1,11 @@
 """Nothing grows: many sessions and many new plans on one swarm leave its processes as they were.
 
 A tiny random model makes sessions short. Each round asks `SESSIONS` times over connections of their own, as
-`swisd ask` does, four at a time, and then makes a new plan by asking the host for the other of two models: every
-device drops its shards and caches, fetches and loads others. `--growth 25` is 1,000 sessions and 100 plans, and then
-holds memory, file handles and threads to 5 % of the level after the first 50 sessions. The short run cannot: memory
-settles in steps of its allocators, some of them large and late. It allows `SLACK` bytes.
+`swisd ask` does, four at a time, and then makes a new plan by asking the host for the other of two models:
+every device drops its shards and caches, fetches and loads others. `--growth 25` is 1,000 sessions and 100
+plans, and then holds memory, file handles and threads to 5 % of the level after the first 50 sessions. The
+short run cannot: memory settles in steps of its allocators, some of them large and late. It allows `SLACK`
+bytes.
 """
 
 import asyncio
@@ -102,7 +103,7 @@ def serves(link: SwarmLink, model: str) -> bool:
 
 
 async def settled(devices: list[DeviceProcess]) -> list[dict[str, int]]:
-    """Usage once the connections of askers are closed: when no process opened or closed a file for a second."""
+    """Usage once the connections of askers are closed: no process opened or closed a file for a second."""
     loop = asyncio.get_running_loop()
     end = loop.time() + 20
     since, before = loop.time(), [-1]
