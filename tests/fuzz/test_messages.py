@@ -35,6 +35,8 @@ class Traffic(World):
         self.samples: dict[Topic, list[tuple[str, bytes]]] = defaultdict(list)
         self.frames: list[tuple[str, str, FrameArrived]] = []
         self.unreadable = 0
+        frozen = self.buses._frozen  # a lie may send a device to the bus of one that never was
+        self.buses._frozen = lambda ident: ident in self.devices and frozen(ident)  # type: ignore[method-assign]
 
     def _pass_on(self, broker: Any, bus: str, sender: str, effect: Any) -> None:
         topic, body = topic_of(effect.message, effect.to), encode_message(effect.message)
