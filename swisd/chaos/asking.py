@@ -31,8 +31,8 @@ class Stream:
                     async for item in items:
                         if isinstance(item, Piece) and item.token_ids:
                             await self._take(item.token_ids)
-        except SwisdError as error:
-            self.error = str(error)
+        except (SwisdError, OSError) as error:
+            self.error = str(error) or type(error).__name__
         except TimeoutError:
             self.error = f"the stream did not end within {within:.0f} s"
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -98,19 +99,22 @@ class Campaign:
         """The round, and the name of the device that leads after it (empty: unknown)."""
         wishes = self._wishes
         self._swarm.remember((before.host,))
-        choice = await self._choose(before)
         shortest = min(len(answer) for answer in self._expected)
         at = self._random.randint(max(shortest // 8, 1), max(shortest * 5 // 8, 1))
         at = min(wishes.at or at, shortest - 1)
-        names = [part.name for part in choice.victims]
         streams = [self._stream(session) for session in range(wishes.sessions)]
         running = [asyncio.create_task(stream.run(STREAM_S)) for stream in streams]
         try:
+            # The plan does not change for the better under a session: it is still this one at the blow.
+            if await streams[0].reached(1):
+                with suppress(SwisdError):
+                    before = await self._watch.now()
+            choice = await self._choose(before)
+            names = [part.name for part in choice.victims]
             reached = await streams[0].reached(at)
-            struck_at = time.monotonic()
-            woken = self._strike(names if reached else [])
+            struck_at, at = time.monotonic(), len(streams[0].ids)
+            running.append(self._strike(names if reached else []))
             await asyncio.gather(*running)
-            await woken
         finally:
             for task in running:
                 task.cancel()
@@ -130,8 +134,8 @@ class Campaign:
         parts = before.parts
         return self._chooser.choose(self._wishes.kill, parts, Room(parts, manifest, LEAST_CONTEXT))
 
-    def _strike(self, names: list[str]) -> "asyncio.Future[None]":
-        """Strike at once; what comes back is done when frozen devices run again."""
+    def _strike(self, names: list[str]) -> asyncio.Task[None]:
+        """Strike at once; the task ends when frozen devices run again."""
         for name in names:
             self._swarm.send(name, signal.Signals[SIGNALS[self._wishes.how]])
 
@@ -144,17 +148,19 @@ class Campaign:
                 for name in names:
                     self._swarm.send(name, signal.SIGCONT)
 
-        return asyncio.ensure_future(wake())
+        return asyncio.create_task(wake())
 
     async def _aftermath(self, done: Round, before: Standing, choice: Choice) -> tuple[Round, str]:
         """Who took over, from the plan after the streams have ended."""
+        gone = [part.name for part in choice.victims] if done.how != "stop" else []
+        for name in gone:
+            await asyncio.to_thread(self._swarm.wait_end, name)
+        if others := [name for name in self._swarm.ended() if name not in gone]:
+            done = replace(done, error=f"{' and '.join(others)} ended without being struck")
         try:
-            gone = [part.name for part in choice.victims] if done.how != "stop" else []
-            for name in gone:
-                await asyncio.to_thread(self._swarm.wait_end, name)
             after = await self._watch.settled(without=gone)
         except SwisdError as error:
-            return replace(done, error=str(error)), ""
+            return replace(done, error=done.error or str(error)), await self._watch.host()
         taken = taken_over(choice.victims, before, after)
         return replace(done, epoch_after=after.plan.epoch, taken_over=taken), after.host
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from swisd.chaos.standing import Standing
 from swisd.client import AsyncClient
-from swisd.core.errors import NoSwarm, SessionFailed
+from swisd.core.errors import NoSwarm, SessionFailed, SwisdError
 
 WHOLE_S = 90.0
 SETTLED_S = 30.0
@@ -26,6 +27,12 @@ class Watch:
         if plan is None:
             raise SessionFailed("the swarm has no plan")
         return Standing(digest, plan)
+
+    async def host(self) -> str:
+        """The name of the device that leads; empty if nobody says so."""
+        with suppress(SwisdError):
+            return (await self.now()).host
+        return ""
 
     async def settled(self, without: Collection[str] = ()) -> Standing:
         """Wait for a plan in force without these devices. Raises `SessionFailed` with what is missing."""

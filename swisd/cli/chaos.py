@@ -57,9 +57,8 @@ def run_chaos(home: Path | None, offer: Offer, wishes: Wishes, *, as_lines: bool
     offers = varied_offers(memory, offer.devices, manifest) if mixed else [memory] * offer.devices
     with _folder(offer.keep) as root:
         swarm = LocalSwarm(root, place.path, offer.devices, model=model, offers=offers)
-        say(
-            f"starting {', '.join(f'{name} ({size // MIB} MiB)' for name, size in zip(names, offers, strict=True))}"
-        )
+        told = (f"{name} ({size / MIB:.0f} MiB)" for name, size in zip(names, offers, strict=True))
+        say(f"starting {', '.join(told)}")
         with swarm:
             found = asyncio.run(_run(Campaign(swarm, wishes, say), swarm, as_lines))
         _keep_logs(swarm, found)
