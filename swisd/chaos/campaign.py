@@ -26,6 +26,7 @@ PROMPTS = (
     "Write a long letter to an old friend.",
     "Describe a walk through a large city.",
 )
+LOOK_S = 2.0  # for the plan of running streams, else that of before counts
 STREAM_S = 180.0  # for a whole answer, whatever happens to it
 SIGNALS = {"kill": "SIGKILL", "leave": "SIGTERM", "stop": "SIGSTOP"}  # by name: Windows lacks some
 
@@ -107,12 +108,13 @@ class Campaign:
         try:
             # The plan does not change for the better under a session: it is still this one at the blow.
             if await streams[0].reached(1):
-                with suppress(SwisdError):
-                    before = await self._watch.now()
+                with suppress(SwisdError, TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        before = await self._watch.now()
             choice = await self._choose(before)
             names = [part.name for part in choice.victims]
             reached = await streams[0].reached(at)
-            struck_at, at = time.monotonic(), len(streams[0].ids)
+            struck_at, at = time.monotonic(), len(streams[0].ids) if reached else at
             running.append(self._strike(names if reached else []))
             await asyncio.gather(*running)
         finally:
@@ -126,6 +128,7 @@ class Campaign:
             at_token=at, streams=results, epoch_before=before.plan.epoch, epoch_after=before.plan.epoch,
             parts=pause_parts(self._swarm.lines(struck_at), struck_at, worst[1], before.plan.epoch, names),
             note=choice.note,
+            error="" if reached else f"the first stream ended before token {at}: nobody was struck",
         )  # fmt: skip
         return await self._aftermath(done, before, choice)
 

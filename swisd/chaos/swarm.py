@@ -149,14 +149,8 @@ class LocalSwarm:
                 raise SessionFailed(f"{name} is still running")
             self._before.extend(former.lines)
         join = ["--join", str(self._code)] if self._code is not None else []
-        arguments = [
-            "--memory",
-            f"{self._offers[name]}B",
-            "--port",
-            str(self._ports[name]),
-            *self._wishes,
-            *join,
-        ]
+        offer, port = f"{self._offers[name]}B", str(self._ports[name])
+        arguments = ["--memory", offer, "--port", port, *self._wishes, *join]
         self._devices[name] = DeviceProcess(name, self._root / name, arguments)
 
 
