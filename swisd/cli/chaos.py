@@ -60,7 +60,10 @@ def run_chaos(home: Path | None, offer: Offer, wishes: Wishes, *, as_lines: bool
         told = (f"{name} ({size / MIB:.0f} MiB)" for name, size in zip(names, offers, strict=True))
         say(f"starting {', '.join(told)}")
         with swarm:
-            found = asyncio.run(_run(Campaign(swarm, wishes, say), swarm, as_lines))
+            try:
+                found = asyncio.run(_run(Campaign(swarm, wishes, say), as_lines))
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave no device behind
         _keep_logs(swarm, found)
     if as_lines:
         json_line({"summary": as_json(found)})
@@ -69,7 +72,7 @@ def run_chaos(home: Path | None, offer: Offer, wishes: Wishes, *, as_lines: bool
     return 0 if not found.failed else 1
 
 
-async def _run(campaign: Campaign, swarm: LocalSwarm, as_lines: bool) -> Summary:
+async def _run(campaign: Campaign, as_lines: bool) -> Summary:
     rounds: list[Round] = []
     async with aclosing(campaign.run()) as coming:
         async for each in coming:

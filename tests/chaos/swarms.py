@@ -11,7 +11,8 @@ NAMES = ("", "ann", "bob", "cyd", "dan", "eve")
 def a_member(number: int, memory_mib: int = 64, **changes: object) -> MemberView:
     values: dict[str, object] = {
         "device": an_id(number), "name": NAMES[number], "liveness": "alive", "state": "ready",
-        "addresses": (), "port": 1, "rank": number, "broker": True, "memory_bytes": memory_mib * MIB, "layer_ms": 1.0,
+        "addresses": (), "port": 1, "rank": number, "broker": True, "memory_bytes": memory_mib * MIB,
+        "layer_ms": 1.0,
     }  # fmt: skip
     return MemberView(**(values | changes))  # type: ignore[arg-type]
 

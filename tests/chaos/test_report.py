@@ -52,8 +52,8 @@ def test_a_round_in_a_line():
     )  # fmt: skip
     assert line == (
         "round 3: host bob killed at token 42; 60 tokens identical; pause 1.25 s (noticed 0.01, planned "
-        "0.70, loaded 0.90, next token 1.20, 90 positions replayed in 0.20), 15.0 ms a token; cyd is the host now, "
-        "cyd and dan took units 4 to 8; plan 3 -> 5 (no host-driver in this plan)"
+        "0.70, loaded 0.90, next token 1.20, 90 positions replayed in 0.20), 15.0 ms a token; "
+        "cyd is the host now, cyd and dan took units 4 to 8; plan 3 -> 5 (no host-driver in this plan)"
     )
 
 
