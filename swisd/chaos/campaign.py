@@ -16,7 +16,7 @@ from swisd.chaos.standing import Standing, taken_over
 from swisd.chaos.streams import longest_pause
 from swisd.chaos.swarm import LocalSwarm
 from swisd.chaos.victims import Choice, Chooser
-from swisd.chaos.watch import Watch
+from swisd.chaos.watch import SETTLED_S, Watch
 from swisd.client import Options
 from swisd.core.errors import SessionFailed, SwisdError
 
@@ -161,7 +161,9 @@ class Campaign:
         if others := [name for name in self._swarm.ended() if name not in gone]:
             done = replace(done, error=f"{' and '.join(others)} ended without being struck")
         try:
-            after = await self._watch.settled(without=gone)
+            # Where the answer did not go on, its asker has waited long enough for a plan.
+            within = SETTLED_S if done.identical else LOOK_S
+            after = await self._watch.settled(without=gone, within=within)
         except SwisdError as error:
             return replace(done, error=done.error or str(error)), await self._watch.host()
         taken = taken_over(choice.victims, before, after)

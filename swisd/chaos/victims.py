@@ -41,7 +41,11 @@ class Chooser:
         """Victims for `kind`: one of `KINDS`, or a device's name. Two are such as the memory can bear."""
         choice = self._choose(kind, parts, room)
         self._struck[choice.kind] += 1
-        return choice
+        names = [part.name for part in choice.victims]
+        if not names or room.without(names):
+            return choice
+        short = f"the others may have too little memory without {' and '.join(names)}: offer more"
+        return Choice(choice.victims, choice.kind, "; ".join(filter(None, (choice.note, short))))
 
     def _choose(self, kind: str, parts: Mapping[str, Part], room: Room) -> Choice:
         if kind == "none":

@@ -34,9 +34,9 @@ class Watch:
             return (await self.now()).host
         return ""
 
-    async def settled(self, without: Collection[str] = ()) -> Standing:
+    async def settled(self, without: Collection[str] = (), *, within: float = SETTLED_S) -> Standing:
         """Wait for a plan in force without these devices. Raises `SessionFailed` with what is missing."""
-        return await self._until(lambda standing: standing.lacks((), without), SETTLED_S, list, digests=1)
+        return await self._until(lambda standing: standing.lacks((), without), within, list, digests=1)
 
     async def whole(self, ended: Callable[[], list[str]] = list) -> Standing:
         """Wait until everybody is there, and then a while for spares that are still loading.

@@ -12,7 +12,7 @@ def round_line(each: Round) -> str:
     parts = [f"round {each.number}: {_victims(each)}"]
     if each.streams:
         parts.append(_streams(each))
-    if each.error:
+    if each.error and not any(each.error in stream.problem for stream in each.streams):
         parts.append(f"FAILED: {each.error}")
     if each.struck and each.streams:
         parts.append(f"pause {each.pause_s:.2f} s{_parts(each.parts)}, {each.median_ms:.1f} ms a token")

@@ -56,6 +56,13 @@ def test_two_are_different_and_can_be_spared():
     assert len(found.victims) == 1 and "no two" in found.note
 
 
+def test_too_little_memory_without_a_device_is_said():
+    members = [a_member(number) for number in range(1, 4)]
+    parts = a_standing((0, 2, 2), (2, 5, 3), (5, 6, 2), members=members).parts
+    choice = Chooser(Random(0)).choose("worker", parts, Room(parts, a_manifest(layers=12, kv=0), 0))
+    assert choice.victims[0].name == "cyd" and "too little memory without cyd" in choice.note
+
+
 def test_the_same_seed_strikes_the_same():
     for seed in range(5):
         assert choose("random", *APART, seed=seed) == choose("random", *APART, seed=seed)
