@@ -25,8 +25,9 @@ def test_all_parts_of_a_pause():
 @pytest.mark.parametrize(
     "words",
     [
-        "warning: bob does not answer", "bob is lost: its connection broke", "bob: suspect -> dead", "bob left",
-        "not connected to the bus: timed out", "warning: the host is silent: looking for the next one",
+        "warning: bob does not answer", "bob is lost: its connection broke", "bob: suspect -> dead",
+        "bob left", "not connected to the bus: timed out",
+        "warning: the host is silent: looking for the next one",
     ],
 )  # fmt: skip
 def test_many_words_for_a_loss(words: str):
