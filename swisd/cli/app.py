@@ -184,6 +184,48 @@ def simulate(
         raise typer.Exit(code)
 
 
+class How(StrEnum):
+    """What is done to a device."""
+
+    kill = "kill"
+    stop = "stop"
+    leave = "leave"
+
+
+@app.command()
+def chaos(
+    devices: Annotated[int, typer.Option(help="Devices of the swarm on this machine.", min=1, max=16)] = 4,
+    memory: Annotated[str, typer.Option(help="What each offers: little memory means many stages.")] = "64MiB",
+    tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", min=2)] = 200,
+    kill: Annotated[
+        str,
+        typer.Option(help="random, worker, driver, host, host-driver, two, mixed, none, or a device's name."),
+    ] = "random",
+    how: Annotated[How, typer.Option(help="SIGKILL; SIGSTOP for a while; or a farewell.")] = How.kill,
+    at: Annotated[int, typer.Option(help="At which token (0: drawn for each round).", min=0)] = 0,
+    rounds: Annotated[int, typer.Option(help="How often.", min=1)] = 1,
+    sessions: Annotated[int, typer.Option(help="Questions at once.", min=1, max=64)] = 1,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the answers, and of what is drawn.", min=0, max=1 << 62)] = 0,
+    prompt: Annotated[str, typer.Option(help="The question (default: some of its own).")] = "",
+    freeze: Annotated[float, typer.Option(help="Seconds that --how stop lasts.", min=0.1)] = 10.0,
+    model: ModelOption = "",
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the devices' homes (default: a temporary one).")
+    ] = None,
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Devices on this machine answer, some are killed in mid-answer: does the answer stay the same?"""
+    from swisd.chaos.campaign import Wishes
+    from swisd.cli.chaos import Offer, run_chaos
+
+    wishes = Wishes(kill, how.value, rounds, sessions, tokens, at, temperature, seed, prompt, freeze)
+    code = run_chaos(home, Offer(devices, memory, model, keep), wishes, as_lines=json_output)
+    if code:
+        raise typer.Exit(code)
+
+
 @models_app.command("list")
 def models_list(json_output: JsonOption = False, home: HomeOption = None) -> None:
     """Models on this device, and those it can pull."""

@@ -59,6 +59,7 @@ def render(report: Report) -> str:
         f"  sessions     {report.asked}: {report.ended_well} ended well, "
         f"{report.ended_by_error} by an error; {report.tokens} tokens, "
         f"longest pause {report.longest_pause:.1f} s",
+        f"  brought back {report.brought_back} times, {'with' if report.spares else 'without'} spares",
         *(f"               {count} x {text}" for text, count in report.errors.items()),
         f"  transcript   sha256 {report.digest[:16]}, {report.events} effects",
     ]

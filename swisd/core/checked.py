@@ -42,10 +42,10 @@ class Ident:
 
 
 class Items:
-    """Largest number of items of a tuple or entries of a dict."""
+    """Largest number of items of a tuple or entries of a dict, and the least number of a tuple's."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, least: int = 0) -> None:
+        self.most, self.least = most, least
 
 
 DEFAULT_RANGE = Range(-(1 << 53), 1 << 53)
@@ -147,9 +147,11 @@ def _sequence(args: tuple[Any, ...], raw: Any, where: str, bounds: tuple[Any, ..
     if not isinstance(raw, list):
         raise Malformed(f"{where}: not a list")
     if len(args) == 2 and args[1] is Ellipsis:
-        most = _bound(bounds, Items, DEFAULT_ITEMS).most
-        if len(raw) > most:
-            raise Malformed(f"{where}: {len(raw)} items, more than {most}")
+        items = _bound(bounds, Items, DEFAULT_ITEMS)
+        if len(raw) > items.most:
+            raise Malformed(f"{where}: {len(raw)} items, more than {items.most}")
+        if len(raw) < items.least:
+            raise Malformed(f"{where}: {len(raw)} items, fewer than {items.least}")
         rest = tuple(bound for bound in bounds if not isinstance(bound, Items))
         return tuple(_value(args[0], item, where, rest) for item in raw)
     if len(raw) != len(args):
@@ -169,6 +171,8 @@ def _mapping(args: tuple[Any, ...], raw: Any, where: str, bounds: tuple[Any, ...
 
 def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
     if hint is Any:
+        if not _is_plain(raw):
+            raise Malformed(f"{where}: not JSON that can be passed on")
         return raw
     if hint is bool:
         if not isinstance(raw, bool):
@@ -190,6 +194,17 @@ def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
             raise Malformed(f"{where}: {str(raw)[:40]} is outside {span.low} to {span.high}")
         return hint(raw)
     raise TypeError(f"{where}: {hint} is not supported")
+
+
+def _is_plain(raw: Any) -> bool:
+    """Whether every text within can be written again, and every number is one."""
+    if isinstance(raw, str):
+        return _is_text(raw)
+    if isinstance(raw, dict):
+        return all(_is_text(name) and _is_plain(item) for name, item in raw.items())
+    if isinstance(raw, list):
+        return all(_is_plain(item) for item in raw)
+    return not isinstance(raw, float) or math.isfinite(raw)
 
 
 def _is_text(raw: str) -> bool:

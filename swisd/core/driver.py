@@ -84,7 +84,7 @@ class Driver:
                 out.append(Publish(said))
                 self._let_go(session, out)
         for ask in queue:
-            if here:
+            if here and not self._problem(ask, plan):
                 self._queue.append(ask)
             else:
                 out.append(Publish(_changed(ask.session, plan.epoch)))

@@ -59,7 +59,8 @@ class Host:
 
     def _follow(self, before: Digest) -> None:
         """Take up what the lost host had: its epoch, its model, its devices."""
-        self.planning.epoch = max(self.planning.epoch, before.epoch) + 1
+        self.planning.fence(before.epoch, self._began)
+        self.planning.epoch += 1
         self.provision.model_id = before.model_id or self.provision.model_id
         self.planning.names = {item.device: item.name for item in before.members}
         gone = before.host
@@ -152,7 +153,7 @@ class Host:
         elif call.op == "suspect":
             self._lose(call.about, "it does not answer", now, out)
         elif planning.can_do_without(call.about):
-            planning.ban(call.about, call.note or "it was late again and again", now)
+            planning.ban(call.about, "was late again and again", now)
 
     def on_provided(self, now: float) -> None:
         self.provision.on_provided()

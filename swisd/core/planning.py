@@ -12,7 +12,7 @@ from swisd.core.membership import Membership
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
-from swisd.core.replan import broken, devices_of, fits_beside, worthwhile
+from swisd.core.replan import believable, broken, devices_of, fits_beside, worthwhile
 from swisd.core.roster import name_of
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Pipeline, Plan, Prediction, Verdict
@@ -47,8 +47,9 @@ class Planning:
         self.plan, self._serving, self._renew, self._covered = None, None, "", None
         if plan is not None:
             self.epoch = max(self.epoch, plan.epoch)
-            if plan.active and plan.pipelines and plan.host != self._local.device:
-                self.plan, self._serving, self._renew = plan, plan, "the host changed"
+            if plan.active and plan.pipelines:
+                self.plan = self._serving = plan
+                self._renew = "the host changed" if plan.host != self._local.device else ""
         self._dirty_since = now
 
     def forget(self) -> None:
@@ -78,6 +79,9 @@ class Planning:
 
     def fence(self, epoch: int, now: float) -> None:
         """Stay above every epoch that is about; a plan that was overtaken is made anew."""
+        if not believable(epoch, self.epoch):
+            self._local.drop("epoch out of all reason")
+            return
         self.epoch = max(self.epoch, epoch)
         if self.plan is not None and epoch > self.plan.epoch:
             self.renew("another host made a plan", now)
@@ -266,7 +270,8 @@ class Planning:
 
     def _broken(self, plan: Plan) -> str:
         """Why a plan can no longer run, with the devices' names; empty while it can."""
-        reason = broken(plan, [entry.device for entry in self.members.present()], self._bans)
+        here = [entry.device for entry in self.members.present()]
+        reason = broken(plan, here, {item: why for item, (_, why) in self._bans.items()})
         for device in devices_of(plan.pipelines):
             reason = reason.replace(f"device {device}", self._name(device))
         return reason

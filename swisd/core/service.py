@@ -43,10 +43,12 @@ class Service:
         return False
 
     def confirm(self, epoch: int, now: float, out: Effects) -> None:
-        """Somebody acts under the plan that is coming, so it is active, whatever the bus still brings."""
-        coming = self._local.coming
-        if coming is not None and coming.epoch == epoch and self.shards.holds_wanted:
-            self._switch(replace(coming, active=True), now, out)
+        """Somebody acts under the newest plan, so it is active, whatever the bus still brings."""
+        newest = self._local.newest
+        if newest is None or newest.active or newest.epoch != epoch or not newest.pipelines:
+            return
+        if self.shards.holds_wanted:
+            self._switch(replace(newest, active=True), now, out)
 
     def forget(self, now: float, out: Effects) -> None:
         """The plan concerns nobody any more."""
@@ -72,7 +74,7 @@ class Service:
         if became:
             self._ready(newest, out)
         if self._local.coming is None:
-            self.shards.load_spares(newest, out)
+            self.shards.settle(newest, out)  # what was loaded may be wanted no more
         return became
 
     def caches_came(self, out: Effects) -> bool:

@@ -46,7 +46,9 @@ class Shards:
         """The plan is in service: what only the one before needed goes, and what is to spare is used."""
         keep = (*self._wanted, *spares_of(plan, self._local.device))
         held = self._local.loaded
-        if not self._loading and any(units not in keep for units in held):
+        if not keep and self._loading:  # and what is on its way is for nothing
+            self.clear(out)
+        elif not self._loading and any(units not in keep for units in held):
             self._local.loaded = tuple(units for units in held if units in keep)
             out.append(KeepShards(keep))
         self.load_spares(plan, out)

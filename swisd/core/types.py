@@ -94,7 +94,7 @@ class Stage:
 
     start: UnitIndex
     end: UnitIndex
-    members: Annotated[tuple[Member, ...], Items(64)]
+    members: Annotated[tuple[Member, ...], Items(64, least=1)]
 
     @property
     def device(self) -> str:
@@ -123,7 +123,7 @@ class Spare:
 class Pipeline:
     """Stages in order; together they cover every unit once. The driver runs the first and the last."""
 
-    stages: Annotated[tuple[Stage, ...], Items(1024)]
+    stages: Annotated[tuple[Stage, ...], Items(1024, least=1)]
 
     @property
     def driver(self) -> str:

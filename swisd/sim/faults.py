@@ -107,7 +107,8 @@ class FaultyWorld(World):
         if frozenset((ident, peer)) in self.lanes_down:
             return False
         ends = ((ident, self.devices[ident]), (peer, self.devices[peer]))
-        return all(device.alive and (device.online or name in self.bus_only) for name, device in ends)
+        up = all(device.alive and (device.online or name in self.bus_only) for name, device in ends)
+        return up and ends[0][1].side == ends[1][1].side
 
     # --- devices -----------------------------------------------------------------------------------
 

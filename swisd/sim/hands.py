@@ -162,9 +162,9 @@ class Hands:
             case SeekHosts():
                 for peer, other in world.devices.items():
                     if peer != ident and world.meets(ident, peer) and other.frozen is None and other.leading:
-                        rank = other.machine.local.config.rank
-                        host = other.machine.host
-                        seen = HostSeen(peer, host.epoch, rank, host.followed, peer, 0)
+                        config, host = other.machine.local.config, other.machine.host
+                        where = config.addresses[0], config.port
+                        seen = HostSeen(peer, host.epoch, config.rank, host.followed, *where)
                         self.later(2 * LANE_S, ident, seen, device)
 
     def _start_broker(self, ident: str, device: Device) -> None:

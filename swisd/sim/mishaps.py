@@ -10,20 +10,20 @@ from swisd.sim.network import NETWORK_FAULTS
 
 MIB = 1 << 20
 PARTS = {"lose": 0.03, "duplicate": 0.2, "delay": 0.05, "reorder": 0.05, "corrupt": 0.03}
-HURT_HOST = ("host-crash",)  # with the embedded broker nobody takes over yet: only when asked for
+JOURNALS = (0, 500, 5_000, 1 << 20, 32 << 20)  # bytes: none, a few rows, a part of a prompt, all
 
 
 class Mishaps:
     """Draws one mishap of a kind and lets it happen. Each method says what it did, or None if it cannot.
 
-    Where the first device runs the broker (`embedded`), losing that device is a mishap of its own.
+    `embedded`: the broker runs on a device of the swarm, and a cut of the network leaves hosts on both sides.
     """
 
     def __init__(self, world: FaultyWorld, random: Random, *, embedded: bool) -> None:
         self.world, self.random, self.embedded = world, random, embedded
-        self.first = next(iter(world.devices))
         self.most = len(world.devices) + 8  # devices that ever were, so that a long storm stays as large
         self.memory_mib = (25, 200)
+        self.spares = True
         self._busy: set[tuple[str, str]] = set()  # (fault, device) that last
 
     def happen(self, kind: str) -> str | None:
@@ -34,19 +34,16 @@ class Mishaps:
 
     # --- who and how long --------------------------------------------------------------------------
 
-    def _ready(self, *, spare_host: bool = True) -> list[str]:
-        """Devices that run undisturbed and may be disturbed."""
+    def _ready(self) -> list[str]:
+        """Devices that run undisturbed; the host is one like all others."""
         return [
             ident
             for ident, device in self.world.devices.items()
-            if device.alive
-            and device.frozen is None
-            and device.online
-            and not (spare_host and self.embedded and ident == self.first)
+            if device.alive and device.frozen is None and device.online
         ]
 
-    def _pick(self, *, spare_host: bool = True) -> str | None:
-        ready = self._ready(spare_host=spare_host)
+    def _pick(self) -> str | None:
+        ready = self._ready()
         # Those that have work are hit more often: it is their loss that matters.
         working = [ident for ident in ready if self.world.devices[ident].shards]
         if working and self.random.random() < 0.5:
@@ -122,8 +119,17 @@ class Mishaps:
         ready = self._ready()
         if len(ready) < 2:
             return None
-        away = self.random.sample(ready, self.random.randint(1, max(1, len(ready) // 2)))
-        return self._cut(sorted(away), self.world.cut_off)
+        away = sorted(self.random.sample(ready, self.random.randint(1, max(1, len(ready) // 2))))
+        if not self.embedded:
+            return self._cut(away, self.world.cut_off)
+        if ("partition", "") in self._busy:
+            return None
+        seconds = self._seconds(0.5, 4.0, 10.0, 30.0)
+        self.world.partition(*away)
+        self._once("partition", "", seconds, self.world.partition)
+        host = "with" if any(self.world.devices[ident].leading for ident in away) else "without"
+        names = ", ".join(self._name(ident) for ident in away)
+        return f"{names}, {host} the host, apart from the others for {seconds:.1f} s"
 
     def _cut(self, away: Sequence[str], cut: Callable[[str], None]) -> str:
         seconds = self._seconds(0.5, 4.0, 10.0, 30.0)
@@ -143,7 +149,7 @@ class Mishaps:
 
     def link(self) -> str | None:
         """The lane between two devices breaks, or swallows what is sent."""
-        ready = self._ready(spare_host=False)
+        ready = self._ready()
         if len(ready) < 2:
             return None
         plans = [device.machine.local.plan for device in self.world.devices.values() if device.alive]
@@ -166,7 +172,7 @@ class Mishaps:
         return f"the lane {self._name(pair[0])} - {self._name(pair[1])} {how} for {seconds:.1f} s"
 
     def slow(self) -> str | None:
-        ident = self._pick(spare_host=False)
+        ident = self._pick()
         if ident is None or ("slow", ident) in self._busy:
             return None
         device, factor = self.world.devices[ident], self.random.choice((2.0, 5.0, 20.0))
@@ -181,7 +187,7 @@ class Mishaps:
 
     def disk(self) -> str | None:
         """A full disk or a cut download: what has to be fetched or loaded meanwhile fails."""
-        ident = self._pick(spare_host=False)
+        ident = self._pick()
         if ident is None or ("disk", ident) in self._busy:
             return None
         why = self.random.choice(("the disk is full", "a download is cut short: its checksum is wrong"))
@@ -191,7 +197,7 @@ class Mishaps:
         return f"{self._name(ident)}: {why}, for {seconds:.1f} s"
 
     def boast_memory(self) -> str | None:
-        ident = self._pick(spare_host=False)
+        ident = self._pick()
         if ident is None or ("boast-memory", ident) in self._busy:
             return None
         claimed = self.world.devices[ident].machine.local.config.memory_bytes
@@ -213,7 +219,7 @@ class Mishaps:
 
     def memory(self) -> str | None:
         """Another program takes memory for a while."""
-        ident = self._pick(spare_host=False)
+        ident = self._pick()
         if ident is None or ("memory", ident) in self._busy:
             return None
         device, seconds = self.world.devices[ident], self._seconds(5.0, 20.0, 60.0)
@@ -233,7 +239,7 @@ class Mishaps:
         if not self.world.plans:
             return None
         number = self.random.randrange(len(self.world.plans))
-        targets = [*self._ready(spare_host=False), *self.world.streams]
+        targets = [*self._ready(), *self.world.streams]
         some = targets if self.random.random() < 0.5 else [self.random.choice(targets)]
         for target in some:
             self.world.replay_plan(number, target)
@@ -258,7 +264,9 @@ class Mishaps:
         number = len(self.world.devices) + 1
         if number > self.most:
             return None
-        add_device(self.world, self.random, number, self.memory_mib, external=not self.embedded)
+        add_device(
+            self.world, self.random, number, self.memory_mib, external=not self.embedded, spares=self.spares
+        )
         return f"d{number} joins"
 
     def _network(self, kind: str) -> str | None:
@@ -290,7 +298,7 @@ KINDS: dict[str, Callable[[Mishaps], str | None]] = {
     **{kind: partial(Mishaps._network, kind=kind) for kind in NETWORK_FAULTS},
     "host-crash": Mishaps.host_crash,
 }
-ALL = frozenset(KINDS) - frozenset(HURT_HOST)
+ALL = frozenset(KINDS)
 
 
 def add_device(
@@ -301,8 +309,9 @@ def add_device(
     *,
     external: bool,
     holds: bool | None = None,
+    spares: bool = True,
 ) -> str:
-    """A device of random speed and memory. With an external broker any device may become host."""
+    """A device of random speed, memory and journal. With an external broker any device may become host."""
     speed = Speed(random.choice((1.0, 3.0, 5.0, 20.0)), random.choice((2.0, 10.0)))
     return world.add(
         f"d{number}",
@@ -310,4 +319,6 @@ def add_device(
         speed=speed,
         holds=random.random() < 0.5 if holds is None else holds,
         claims="when silent" if external else None,
+        journal_bytes=random.choice(JOURNALS),
+        spares=spares,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
+from swisd.core.effects import Notice
 from swisd.core.placement import Wish, place
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.invariants import Invariants, Violation, require, run_to_active
@@ -51,6 +52,8 @@ class Report:
     errors: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
     plans: int = 0
+    spares: bool = True  # whether others' units were kept loaded
+    brought_back: int = 0  # times that a session went on after a loss
     longest_pause: float = 0.0
     virtual_s: float = 0.0
     events: int = 0
@@ -80,20 +83,23 @@ class Storm:
         def on_effect(ident: str, effect: object) -> None:
             self._events += 1
             self._hash.update(f"{self.world.now:.9f} {ident} {type(effect).__name__}\n".encode())
+            if isinstance(effect, Notice) and " goes on after " in effect.text:
+                self.report.brought_back += 1
             watch(ident, effect)
 
         self.world.on_effect = on_effect
         external = random.random() < 0.4
         memory = (60, 200) if random.random() < 0.7 else (25, 120)
+        spares = random.random() < 0.7
         for number in range(1, devices + 1):
-            add_device(
-                self.world, random, number, memory, external=external, holds=True if number == 1 else None
-            )
+            holds = True if number == 1 else None
+            add_device(self.world, random, number, memory, external=external, holds=holds, spares=spares)
             self.world.run(random.choice((0.0, 0.0, 0.3)))
         self.mishaps = Mishaps(self.world, random, embedded=not external)
-        self.mishaps.memory_mib = memory
+        self.mishaps.memory_mib, self.mishaps.spares = memory, spares
         self.counts: Counter[str] = Counter()
-        self.report = Report(seed, devices, minutes, "external" if external else "embedded", layers)
+        broker = "external" if external else "embedded"
+        self.report = Report(seed, devices, minutes, broker, layers, spares=spares)
         self._end = 0.0
         # A mishap each 6 s on a few devices; on many a little more often.
         self._gap = 6.0 / (1.0 + devices / 25.0)
@@ -165,8 +171,9 @@ class Storm:
     def _next_ask(self) -> None:
         if self.world.now >= self._end:
             return
-        self._ask()
-        self.world.after(self.random.expovariate(1.0 / 8.0), self._next_ask)
+        for _ in range(self.random.choice((1, 1, 1, 2, 4))):
+            self._ask()
+        self.world.after(self.random.expovariate(1.0 / 12.0), self._next_ask)
 
     def _ask(self) -> None:
         length = self.random.choice((1, 2, 5, 20, 129, 200))

@@ -68,10 +68,13 @@ class World:
         speed: Speed | None = None,
         holds: bool = False,
         claims: Claims | None = None,
+        journal_bytes: int = 32 << 20,
+        spares: bool = True,
     ) -> str:
         """Start a device; the first one runs the broker and is host unless `claims` says otherwise.
 
-        A device that finds no host is the host. Returns its id.
+        A device that finds no host is the host. `spares` says whether it has others' units kept loaded while
+        it is host. Returns its id.
         """
         number = len(self.devices) + 1
         ident = f"{number:016x}"
@@ -79,7 +82,7 @@ class World:
             device=ident, boot=number, name=name, port=7000 + number, addresses=("10.0.0." + str(number),),
             memory_bytes=memory_bytes, rank=number,
             claims=claims or ("never" if self.buses.found("") else "at once"),
-            broker=True, forge=True, model_id=MODEL_ID,
+            broker=True, forge=True, model_id=MODEL_ID, journal_bytes=journal_bytes, spares=spares,
         )  # fmt: skip
         device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
         self.devices[ident] = device
@@ -153,13 +156,20 @@ class World:
         config = replace(old.machine.local.config, boot=old.machine.local.config.boot + 1000)
         if config.claims != "when silent":
             # A device looks for its swarm first, where hosts were before; if nobody answers it is the host.
-            config = replace(config, claims="never" if self.buses.found("") else "at once")
+            config = replace(config, claims="never" if self._finds_host(old.side) else "at once")
         old.alive = False
-        self.devices[ident] = Device(NodeMachine(config), old.speed, ToyShard(self.manifest))
+        machine, shard = NodeMachine(config), ToyShard(self.manifest)
+        self.devices[ident] = Device(machine, old.speed, shard, side=old.side)
         self._say(f"{config.name} restarts")
         self._feed(ident, Started())
         self._feed(ident, HoldingsChanged(old.machine.local.capability.holds))
         self._join(ident, config.claims)
+
+    def _finds_host(self, side: int) -> bool:
+        """Whether a device that begins on this side of a partition finds a broker there."""
+        brokers = [self.devices[ident] for ident in self.buses.brokers if ident]
+        up = [item for item in brokers if item.alive and item.online and item.frozen is None]
+        return any(item.side == side for item in up)
 
     def freeze(self, ident: str) -> None:
         """Stop the process; what happens to it waits."""

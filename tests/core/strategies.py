@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hypothesis import strategies as st
 
 from swisd.core.checked import DEFAULT_ITEMS, DEFAULT_RANGE, DEFAULT_TEXT, Ident, Items, Range, Text
-from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Out
+from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Out, Repair
 from swisd.core.types import Capability, Plan
 
-MESSAGES = [Beat, Capability, Gone, Digest, Plan, Ask, Out, Call]
+MESSAGES = [Beat, Capability, Gone, Digest, Plan, Ask, Out, Repair, Call]
 
 
 def values(hint: Any, bounds: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
@@ -22,10 +22,11 @@ def values(hint: Any, bounds: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
         return st.one_of(*(st.none() if arg is type(None) else values(arg, bounds) for arg in args))
     if origin is Literal:
         return st.sampled_from(args)
-    most = min(bound(bounds, Items, DEFAULT_ITEMS).most, 3)
+    items = bound(bounds, Items, DEFAULT_ITEMS)
+    most = min(items.most, 3)
     if origin is tuple and args[-1] is Ellipsis:
         rest = tuple(item for item in bounds if not isinstance(item, Items))
-        return st.lists(values(args[0], rest), max_size=most).map(tuple)
+        return st.lists(values(args[0], rest), min_size=items.least, max_size=most).map(tuple)
     if origin is tuple:
         return st.tuples(*(values(arg, bounds) for arg in args))
     if origin is dict:

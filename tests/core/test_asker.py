@@ -15,6 +15,7 @@ from swisd.core.messages import Ask, Digest, MemberView, Out
 from swisd.core.types import Plan, SamplingParams
 
 PLAN = a_plan((0, 6, 1), epoch=3)
+ELSEWHERE = a_plan((0, 6, 2), epoch=4)  # another device drives
 REQUEST = Request("a" * 16, "f" * 16, (1, 2, 3), 5, SamplingParams(), 9, (0,), model_id="tiny")
 quick = settings(deadline=None, derandomize=True)
 
@@ -28,6 +29,7 @@ class Desk:
         self.tokens: list[int] = []
         self.rows: list[tuple[int, ...]] = []
         self.words: list[str] = []
+        self.timers: dict[str, float] = {}
         self.ended: Ended | None = None
         self.do(Started())
         if plan is not None:
@@ -48,12 +50,14 @@ class Desk:
                 case Ended():
                     assert self.ended is None
                     self.ended = effect
+                case SetTimer():
+                    self.timers[effect.name] = effect.at
                 case other:
-                    assert isinstance(other, (SetTimer, CancelTimer, Listen))
+                    assert isinstance(other, (CancelTimer, Listen))
         return asks
 
-    def hear(self, message: object) -> list[Ask]:
-        return self.do(Received(an_id(1), message))  # type: ignore[arg-type]
+    def hear(self, message: object, driver: int = 1) -> list[Ask]:
+        return self.do(Received(an_id(driver), message))  # type: ignore[arg-type]
 
     def wait(self, seconds: float) -> list[Ask]:
         self.now += seconds
@@ -108,25 +112,50 @@ def test_it_is_submitted_once_to_the_driver_of_an_active_plan():
     assert [ask.op for ask in desk.wait(2)] == ["renew"]
 
 
-def test_it_goes_on_with_its_tokens_under_the_next_plan():
+def test_the_same_driver_goes_on_with_a_renewal():
+    """The session lives through the change of plan: nothing is started again, a gap is repaired."""
+    desk = Desk()
+    desk.hear(desk.out(0, 50)), desk.hear(desk.out(1, 51))
+    assert desk.hear(replace(PLAN, epoch=4, active=False)) == []
+    (renew,) = desk.hear(replace(PLAN, epoch=4))
+    assert (renew.op, renew.session, renew.epoch, renew.from_index) == ("renew", desk.asker.session, 4, 2)
+    desk.hear(desk.out(2, 52)), desk.hear(desk.out(3, 53, epoch=4, finish="stop"))
+    assert desk.tokens == [50, 51, 52, 53]
+
+
+def test_another_driver_starts_again_with_the_tokens_that_came():
     desk = Desk()
     desk.hear(desk.out(0, 50)), desk.hear(desk.out(1, 51))
     old = desk.out(2, 52)
-    assert desk.hear(replace(PLAN, epoch=4, active=False)) == []
-    (again,) = desk.hear(replace(PLAN, epoch=4))
-    assert (again.session, again.epoch, again.emitted) == ("a" * 14 + "01", 4, (50, 51))
-    assert (again.prompt, again.seed) == (REQUEST.prompt, REQUEST.seed)
-    desk.hear(old), desk.hear(replace(old, index=0))  # of the former attempt
-    desk.hear(desk.out(0, 52, epoch=4)), desk.hear(desk.out(1, 53, epoch=4, finish="stop"))
+    assert desk.hear(replace(ELSEWHERE, active=False)) == []
+    (again,) = desk.hear(ELSEWHERE)
+    assert (again.op, again.session, again.epoch) == ("start", "a" * 14 + "00", 4)
+    assert (again.emitted, again.prompt, again.seed) == ((50, 51), REQUEST.prompt, REQUEST.seed)
+    assert again.again  # devices may hold rows of it still
+    desk.hear(old), desk.hear(replace(old, index=0))  # the former driver has not heard yet
+    desk.hear(desk.out(0, 52, epoch=4), driver=2)
+    desk.hear(desk.out(1, 53, epoch=4, finish="stop"), driver=2)
     assert desk.tokens == [50, 51, 52, 53]
 
 
 def test_messages_that_came_early_do_not_leak_into_the_next_attempt():
     desk = Desk()
     desk.hear(desk.out(1, 99))
-    desk.hear(replace(PLAN, epoch=4))
-    desk.hear(desk.out(0, 50))
+    desk.hear(ELSEWHERE)
+    desk.hear(desk.out(0, 50, epoch=4), driver=2)
     assert desk.tokens == [50]
+
+
+def test_late_words_of_the_same_driver_about_an_earlier_attempt_are_ignored():
+    """It handed the session back and took it up again: its numbers begin anew, and the network is slow."""
+    desk = Desk()
+    desk.hear(desk.out(0, 50)), desk.hear(desk.out(1, 51))
+    desk.hear(desk.out(2, epoch=3, finish="error", error="the plan changed", retry=True))
+    desk.hear(ELSEWHERE), desk.hear(replace(PLAN, epoch=5))
+    late = desk.out(1, 51)
+    desk.hear(late)
+    desk.hear(desk.out(0, 52, epoch=5)), desk.hear(desk.out(1, 53, epoch=5))
+    assert desk.tokens == [50, 51, 52, 53]
 
 
 def test_a_session_that_the_swarm_lost_is_tried_again_after_a_while():
@@ -135,7 +164,46 @@ def test_a_session_that_the_swarm_lost_is_tried_again_after_a_while():
     assert desk.hear(desk.out(1, finish="error", error="no answer", retry=True)) == []
     assert desk.words[-1].startswith("no answer")
     (again,) = desk.wait(2)
+    assert (again.op, again.emitted, again.session[-2:]) == ("start", (50,), "00")
+
+
+def test_a_session_whose_caches_were_freed_gets_another_name():
+    """Words about the former one, that come late, must not be taken for words about this."""
+    desk = Desk()
+    desk.hear(desk.out(0, 50))
+    desk.hear(desk.out(1, finish="error", error="could not be brought back", retry=True, freed=True))
+    (again,) = desk.do(Timer("again"))
     assert (again.op, again.emitted, again.session[-2:]) == ("start", (50,), "01")
+    desk.hear(replace(desk.out(0, 99), session="a" * 14 + "00"))
+    assert desk.tokens == [50]
+
+
+def test_the_pause_before_it_is_tried_again_doubles_until_a_token_comes():
+    desk = Desk()
+    desk.timers.clear()
+    for index in range(3):
+        desk.hear(desk.out(0, finish="error", error="busy", retry=True)), desk.do(Timer("again"))
+        assert desk.timers["again"] == pytest.approx(desk.now + deadlines.AGAIN * 2**index)
+    desk.hear(desk.out(0, 50)), desk.hear(desk.out(1, finish="error", error="busy", retry=True))
+    assert desk.timers["again"] == pytest.approx(desk.now + deadlines.AGAIN)
+
+
+def test_when_the_bus_moves_what_was_said_meanwhile_is_asked_for():
+    desk = Desk()
+    desk.hear(desk.out(0, 50))
+    assert desk.do(BusChanged(False, "the host is gone")) == [] and desk.words[-1] == LOST
+    (renew,) = desk.do(BusChanged(True))
+    assert (renew.op, renew.from_index) == ("renew", 1)
+    (renew,) = desk.hear(replace(PLAN, epoch=5, host=an_id(3)))  # the next host carried the plan on
+    assert (renew.op, renew.epoch) == ("renew", 5)
+
+
+def test_a_host_that_never_heard_of_its_plan_is_asked_anew():
+    desk = Desk()
+    desk.hear(desk.out(0, 50))
+    desk.do(BusChanged(False, "cable")), desk.do(BusChanged(True))
+    (again,) = desk.hear(replace(PLAN, epoch=1, host=an_id(3)))
+    assert (again.op, again.epoch, again.emitted) == ("start", 1, (50,))
 
 
 def test_tokens_behind_a_gap_that_nobody_fills_are_not_given():
@@ -152,7 +220,7 @@ def test_a_driver_that_lags_behind_is_not_asked_in_a_loop():
     desk = Desk()
     for _ in range(10):
         assert desk.hear(desk.out(0, epoch=0, finish="error", error="the plan changed", retry=True)) == []
-    assert [ask.session[-2:] for ask in desk.wait(2)] == ["01"]
+    assert [(ask.op, ask.session[-2:]) for ask in desk.wait(2)] == [("start", "00")]
 
 
 def test_attempts_have_an_end():
@@ -273,13 +341,19 @@ def test_scores_of_a_repeated_attempt_are_given_once():
         return desk.out(index, top_ids=top, top_logprobs=((0.0,),) * count, next_logprobs=(None,) * count)
 
     desk.hear(scores(0, 1, 2))
-    desk.hear(replace(PLAN, epoch=4))
-    desk.hear(scores(0, 1)), desk.hear(scores(1, 2, 3)), desk.hear(scores(2, 4))
+    desk.hear(ELSEWHERE)
+    for out in (scores(0, 1), scores(1, 2, 3), scores(2, 4)):
+        desk.hear(replace(out, epoch=4), driver=2)
     assert desk.rows == [(1,), (2,), (3,), (4,)]
 
 
 events = st.one_of(
-    st.builds(lambda epoch, active: ("plan", epoch, active), st.integers(1, 4), st.booleans()),
+    st.builds(
+        lambda epoch, active, driver: ("plan", epoch, active, driver),
+        st.integers(1, 4),
+        st.booleans(),
+        st.integers(1, 2),
+    ),
     st.builds(lambda epoch: ("empty", epoch), st.integers(1, 4)),
     st.builds(lambda step: ("driver", step), st.integers(0, 5)),
     st.builds(lambda index: ("again", index), st.integers(0, 9)),
@@ -291,24 +365,33 @@ events = st.one_of(
 @quick
 @given(st.lists(events, max_size=40))
 def test_over_any_changes_of_plan_the_stream_has_no_gap_and_no_repeat(steps: list[tuple]):
-    """A driver that answers each attempt from its emitted tokens on, while plans come and go."""
+    """Drivers that answer each attempt from its emitted tokens on, while plans come and go.
+
+    One that goes on answers the renewal; the words of all earlier attempts may come again at any time.
+    """
     desk, count = Desk(plan=None), 5
     attempt: Ask | None = None
     sent: list[Out] = []
+    earlier: list[tuple[Out, int]] = []
+    driver, epochs = 1, {epoch: epoch % 2 + 1 for epoch in range(1, 5)}
 
     def take(asks: list[Ask]) -> None:
-        nonlocal attempt, sent
+        nonlocal attempt, sent, driver
         for ask in asks:
             if ask.op == "start":
-                attempt, sent = ask, []
+                earlier.extend((out, driver) for out in sent)
+                attempt, sent, driver = ask, [], epochs[ask.epoch]
             elif ask.op == "renew" and attempt is not None and ask.session == attempt.session:
                 for out in sent[ask.from_index :]:
-                    take(desk.hear(out))
+                    take(desk.hear(out, driver))
 
     for step in steps:
         match step:
-            case ("plan", epoch, active):
-                take(desk.hear(replace(PLAN, epoch=epoch, active=active)))
+            case ("plan", epoch, active, device):
+                if epoch > (desk.asker._plan.epoch if desk.asker._plan else 0):
+                    epochs[epoch] = device
+                plan = a_plan((0, 6, epochs[epoch]), epoch=epoch, active=active)
+                take(desk.hear(plan))
             case ("empty", epoch):
                 take(desk.hear(a_plan(epoch=epoch, problem="no room")))
             case ("driver", arrives) if attempt is not None:
@@ -317,13 +400,19 @@ def test_over_any_changes_of_plan_the_stream_has_no_gap_and_no_repeat(steps: lis
                     finish = "length" if at == count - 1 else None
                     sent.append(Out(attempt.session, len(sent), attempt.epoch, (50 + at,), finish=finish))
                     if arrives:
-                        take(desk.hear(sent[-1]))
+                        take(desk.hear(sent[-1], driver))
             case ("again", index) if index < len(sent):
-                take(desk.hear(sent[index]))
+                take(desk.hear(sent[index], driver))
+            case ("again", index) if earlier:
+                out, device = earlier[index % len(earlier)]
+                take(desk.hear(out, device))
             case ("lost",) if attempt is not None:
-                error = Out(attempt.session, len(sent), 1, finish="error", error="lost", retry=True)
+                error = Out(
+                    attempt.session, len(sent), attempt.epoch, finish="error", error="lost", retry=True,
+                    freed=True,
+                )  # fmt: skip
                 sent.append(error)
-                take(desk.hear(error))
+                take(desk.hear(error, driver))
                 attempt = None
             case ("renew",):
                 take(desk.wait(2))

@@ -94,6 +94,7 @@ class Sample:
     text: Annotated[str, Text(3)] = ""
     word: Literal["a", "b"] = "a"
     items: Annotated[tuple[Annotated[int, Range(0, 5)], ...], Items(2)] = ()
+    some: Annotated[tuple[int, ...], Items(2, least=1)] = (1,)
     pair: tuple[int, int] = (0, 0)
     table: Annotated[dict[str, int], Items(2), Text(2)] | None = None
     device: Annotated[str, Ident()] = "0" * 16
@@ -123,6 +124,8 @@ class Sample:
         ('{"items": [6]}', "items"),
         ('{"items": {"0": 1}}', "items"),
         ('{"items": "12"}', "items"),
+        ('{"some": []}', "some"),
+        ('{"some": [1, 2, 3]}', "some"),
         ('{"pair": [1]}', "pair"),
         ('{"pair": [1, 2, 3]}', "pair"),
         ('{"table": {"a": 1, "b": 2, "c": 3}}', "table"),
@@ -144,8 +147,10 @@ def test_type_and_bounds_of_every_field_are_checked(body: str, names: str):
 
 
 def test_what_lies_on_the_bounds_is_taken():
-    body = b'{"whole":10,"real":-1,"text":"abc","items":[0,5],"pair":[1,2],"table":{"ab":1,"c":2}}'
-    assert from_json(Sample, body) == Sample(10, -1.0, False, "abc", "a", (0, 5), (1, 2), {"ab": 1, "c": 2})
+    body = b'{"whole":10,"real":-1,"text":"abc","items":[0,5],"some":[7],"pair":[1,2],"table":{"ab":1,"c":2}}'
+    assert from_json(Sample, body) == Sample(
+        10, -1.0, False, "abc", "a", (0, 5), (7,), (1, 2), {"ab": 1, "c": 2}
+    )
     assert isinstance(from_json(Sample, b'{"real":1}').real, float)
 
 

@@ -133,9 +133,9 @@ def test_trouble_leaves_no_gap_no_repeat_and_no_silence(start: int):
 def test_a_prompt_that_takes_minutes_to_read_is_answered():
     world = World(1, toy_manifest(6), jitter=0.0)
     invariants = Invariants(world)
-    world.add("old", memory_bytes=400 * MIB, holds=True, speed=Speed(1700.0, 100.0))
+    world.add("old", memory_bytes=400 * MIB, holds=True, speed=Speed(400.0, 100.0))
     assert run_to_active(world)
-    key = world.ask((1, 2) * 400, 3)
+    key = world.ask((1, 2) * 250, 3)
     assert run_to_end(world)
     assert world.now > 70.0 and world.streams[key].tokens == invariants.expected(key)
 
