@@ -35,6 +35,7 @@ class Planning:
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
         self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._active_at = 0.0
+        self._mended_at = -deadlines.CALM
         self._bans: dict[str, tuple[float, str]] = {}
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
         self._reborn: set[str] = set()  # devices of the plan that began anew, with nothing in memory
@@ -225,7 +226,7 @@ class Planning:
             else item
             for item in current.verdicts
         )
-        self._renew = ""
+        self._renew, self._mended_at = "", now
         self.epoch += 1
         plan = replace(
             current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, spares=spares,
@@ -243,8 +244,11 @@ class Planning:
         manifest: Manifest,
         now: float,
     ) -> bool:
-        """Under running sessions a plan changes only where both plans fit the memory, and not often."""
-        if not self.busy():
+        """Under running sessions a plan changes only where both plans fit the memory, and not often.
+
+        Those of a driver that was lost are in no heartbeat until another one has taken them up.
+        """
+        if not self.busy() and now - self._mended_at >= deadlines.CALM:
             return True
         calm = now - self._active_at >= deadlines.CALM
         return (
