@@ -163,8 +163,11 @@ class Planning:
                 return
         if now - self._dirty_since < deadlines.SETTLE:
             return
+        unfit = ""
         if current is not None and current.pipelines:
-            reason = self._broken(current) or self._renew or self._unfit(current, manifest)
+            reason = self._broken(current) or self._renew
+            unfit = "" if reason else self._unfit(current, manifest)
+            reason = reason or unfit
             if not reason and any(entry.liveness == "suspect" for entry in self.members.present()):
                 return  # wait for the deadline to tell
         else:
@@ -175,6 +178,8 @@ class Planning:
         config = self._local.config
         context, least = min(manifest.context, config.context), config.min_context
         found = place(manifest, sha, devices, config.device, Wish(context, least, config.objective))
+        if unfit and not found.pipelines:
+            return  # what is loaded stays: no plan at all would be worse
         if not reason and current is not None:
             if not found.pipelines:
                 return
