@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Longer versions of tests that `make test` runs short."""
+    parser.addoption("--fuzz-count", type=int, default=2000, help="mutated inputs for each listener")
+    parser.addoption("--growth", type=int, default=1, help="times 40 sessions and 4 new plans in test_growth")
+
+
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
     """The default model's GGUF file: `SWISD_TEST_MODEL`, or fetched once into the user's cache."""

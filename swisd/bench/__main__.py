@@ -8,14 +8,14 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from swisd.bench.llama import LlamaCpp, available
-from swisd.bench.local import LocalSwarm
+from swisd.chaos.swarm import LocalSwarm
 from swisd.client import Client, Options
 from swisd.core.errors import SwisdError
 
@@ -49,9 +49,9 @@ def measure(root: Path, gguf: Path | None, rounds: int) -> dict[str, float]:
     _import(gguf, model_home)
     with ExitStack() as stack:
         swarms = {
-            "one device": stack.enter_context(LocalSwarm(root / "one", model_home, 1)),
-            "three devices, tcp": stack.enter_context(LocalSwarm(root / "tcp", model_home, 3, lane="tcp")),
-            "three devices, mqtt": stack.enter_context(LocalSwarm(root / "mqtt", model_home, 3, lane="mqtt")),
+            "one device": stack.enter_context(_spread(root / "one", model_home, 1)),
+            "three devices, tcp": stack.enter_context(_spread(root / "tcp", model_home, 3, "tcp")),
+            "three devices, mqtt": stack.enter_context(_spread(root / "mqtt", model_home, 3, "mqtt")),
         }
         contenders: dict[str, Callable[[], tuple[float, float]]] = {
             name: _asks(Client(swarm.homes[0])) for name, swarm in swarms.items()
@@ -72,6 +72,14 @@ def measure(root: Path, gguf: Path | None, rounds: int) -> dict[str, float]:
         for lane in ("tcp", "mqtt"):
             figures[f"hop {lane}, ms"] = _hop_ms(Client(swarms[f"three devices, {lane}"].homes[0]))
     return figures
+
+
+@contextmanager
+def _spread(root: Path, model_home: Path, count: int, lane: str = "auto") -> Iterator[LocalSwarm]:
+    """A swarm whose plan takes all of its devices, once that plan is in force."""
+    with LocalSwarm(root, model_home, count, lane=lane, objective="spread") as swarm:
+        swarm.wait_plan()
+        yield swarm
 
 
 def _asks(client: Client) -> Callable[[], tuple[float, float]]:

@@ -7,15 +7,17 @@ tests/bus fail if an override no longer takes part.
 import asyncio
 import ssl
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.errors import AMQTTError, MQTTError
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
-from swisd.bus.connect_packet import Connect
+from swisd.bus.connect_packet import ACCEPTED, Connect
 
 LISTENER = "default"
 MAX_PACKET_BYTES = 66 << 20
@@ -26,6 +28,12 @@ MAX_QUEUE = 1000
 MAX_QUEUE_BYTES = 16 << 20
 """Messages, and about as many bytes, of one client that may wait in the broker before it stops reading from
 that client: amqtt itself would take in all it sends."""
+REFUSED_FILTER = 0x80
+MAX_RETAINED = 4096
+"""Topics with a retained message, and filters that are subscribed to, in all. A swarm has one topic of each
+device."""
+MAX_BROADCASTS = 64
+"""Messages of all clients that are on their way to subscribers before the clients wait."""
 _PIECE = 256 << 10
 
 
@@ -58,6 +66,9 @@ class SwarmBroker(Broker):  # type: ignore[misc]
             )
         )
 
+        # amqtt's has no limit: clients that say more than it can pass on would fill the memory.
+        self._broadcast_queue: asyncio.Queue[Any] = asyncio.Queue(MAX_BROADCASTS)
+
     def backlog(self, client_id: str) -> int:
         """Messages of a client that are read and not yet passed on."""
         session, _ = self._sessions.get(client_id, (None, None))
@@ -76,8 +87,62 @@ class SwarmBroker(Broker):  # type: ignore[misc]
     async def retain_message(
         self, source_session: Any, topic_name: str | None, data: bytes | None, qos: int | None = None
     ) -> None:
-        if (topic_name or "").startswith(self._prefix):
-            await super().retain_message(source_session, topic_name, data, qos)
+        if not (topic_name or "").startswith(self._prefix):
+            return
+        if (
+            data
+            and topic_name not in self._retained_messages
+            and len(self._retained_messages) >= MAX_RETAINED
+        ):
+            self._refused["too many retained"] += 1
+            return
+        await super().retain_message(source_session, topic_name, data, qos)
+
+    async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
+        if subscription[0] not in self._subscriptions and len(self._subscriptions) >= MAX_RETAINED:
+            self._refused["too many filters"] += 1
+            return REFUSED_FILTER
+        code: int = await super().add_subscription(subscription, session)
+        return code
+
+    async def _handle_unsubscription(self, client_session: Session, handler: Any, waiter: Any) -> None:
+        await super()._handle_unsubscription(client_session, handler, waiter)
+        # amqtt keeps a filter that nobody subscribes to any more, and compares it with every message.
+        for name in waiter.result().topics:
+            if not self._subscriptions.get(name, True):
+                del self._subscriptions[name]
+
+    async def _handle_client_session(
+        self, reader: Any, writer: Any, client_session: Session, handler: Any, *rest: Any
+    ) -> None:
+        publish = handler.mqtt_publish
+
+        async def publish_if_there(*arguments: Any, **options: Any) -> Any:
+            # To a client that is gone amqtt would publish too, and wait five seconds for each answer.
+            gone = handler._reader_task is not None and handler._reader_task.done()
+            return None if gone else await publish(*arguments, **options)
+
+        handler.mqtt_publish = self._counted("unacknowledged", publish_if_there)
+        handler.handle_publish = self._counted("bad packet", handler.handle_publish)
+        await super()._handle_client_session(reader, writer, client_session, handler, *rest)
+
+    def _counted(self, reason: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The method, with its errors counted: they would end in tasks whose results nobody asks for."""
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return await method(*arguments, **options)
+            except (AMQTTError, MQTTError, TimeoutError):
+                self._refused[reason] += 1
+                return None
+
+        return call
+
+    async def _client_message_loop(self, client_session: Session, handler: Any) -> None:
+        # Of a client that hung up while amqtt began to serve it nobody is told: it would stay for ever.
+        if handler._reader_task.done():
+            await handler.handle_connection_closed()
+        await super()._client_message_loop(client_session, handler)
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Session
@@ -151,8 +216,10 @@ class Writer(WriterAdapter):  # type: ignore[misc]
 
     def __init__(self, writer: asyncio.StreamWriter, device: str, number: int, refused: Counter[str]) -> None:
         self._writer, self._device, self._number, self._refused = writer, device, number, refused
+        self.welcomed = False  # amqtt took the client
 
     def write(self, data: bytes) -> None:
+        self.welcomed = self.welcomed or data == ACCEPTED
         transport = self._writer.transport
         if transport.is_closing():
             return

@@ -95,12 +95,11 @@ class EmbeddedBroker:
         self._clients[client_id] = (writer, gone)
         broker.admitted[number] = client_id
         idle_s = 2.0 * (connect.keepalive_s or UNSET_KEEPALIVE_S)
+        speaker = Writer(writer, hello.device, number, self.refused)
         try:
-            await broker.external_connected(
-                Reader(reader, connect, idle_s, broker),
-                Writer(writer, hello.device, number, self.refused),
-                LISTENER,
-            )
+            await broker.external_connected(Reader(reader, connect, idle_s, broker), speaker, LISTENER)
+            if not speaker.welcomed:
+                self.refused["bad connect"] += 1
         finally:
             del broker.admitted[number]
             if self._clients.get(client_id, (None,))[0] is writer:

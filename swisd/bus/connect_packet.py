@@ -15,6 +15,7 @@ _START = b"\x00\x04MQTT\x04"
 _FLAGS, _KEEPALIVE, _CLIENT_ID = 7, 8, 10
 MAX_CONNECT_BYTES = 64 << 10
 
+ACCEPTED = bytes((0x20, 2, 0, 0))
 REFUSED_VERSION = bytes((0x20, 2, 0, 1))
 REFUSED_IDENTIFIER = bytes((0x20, 2, 0, 2))
 

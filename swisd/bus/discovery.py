@@ -5,6 +5,7 @@ Whatever is found has proved the swarm key and answered as a broker before it is
 
 import asyncio
 import os
+import secrets
 import socket
 import struct
 from collections.abc import Coroutine, Iterable
@@ -201,7 +202,8 @@ class _Search:
 
 async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, device: str) -> None:
     """An MQTT CONNECT and DISCONNECT: any device proves the key, only the host's broker answers this."""
-    name = f"{device}.find".encode()
+    # A name of its own: commands of one home look at the same time, and the broker has one client per name.
+    name = f"{device}.{secrets.token_hex(4)}".encode()
     body = b"\x00\x04MQTT\x04\x02" + struct.pack("!HH", 15, len(name)) + name
     try:
         writer.write(bytes((0x10, len(body))) + body)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from swisd.cli.output import ReaderGone, say
-from swisd.core.deadlines import PATIENCE
+from swisd.cli.waiting import WaitCommand
 from swisd.core.errors import SwisdError
 
 app = typer.Typer(
@@ -70,7 +70,7 @@ def up(
     run_up(home, options)
 
 
-@app.command()
+@app.command(cls=WaitCommand)
 def ask(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` or nothing reads standard input.")] = "-",
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to answer with.", min=1)] = None,
@@ -92,14 +92,25 @@ def ask(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait while nothing moves, before giving up.", min=1.0)
-    ] = PATIENCE,
+        float | None,
+        typer.Option(
+            metavar="[SECONDS]",
+            help="Wait for devices that are away or missing, so many seconds or until interrupted.",
+            min=1.0,
+        ),
+    ] = None,
+    continue_with: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="ID", help="Go on with an answer that broke off; its error said the id."
+        ),
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the text as it is.")] = False,
     json_output: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Ask the swarm; the answer streams as it is made."""
-    from swisd.cli.ask import run_ask
+    from swisd.cli.ask import run_ask, run_continue
     from swisd.client import Options
 
     options = Options(
@@ -107,7 +118,10 @@ def ask(
         repetition_penalty=repetition_penalty, seed=seed, system=system, raw=raw,
         patience=wait,
     )  # fmt: skip
-    run_ask(home, prompt, options, json_output)
+    if continue_with is not None:
+        run_continue(home, continue_with, prompt, options, json_output)
+    else:
+        run_ask(home, prompt, options, json_output)
 
 
 @app.command("eval")
@@ -166,6 +180,48 @@ def simulate(
     from swisd.cli.simulate import run_simulate
 
     code = run_simulate(seed, devices, minutes, faults, storms, transcript, as_lines=json_output)
+    if code:
+        raise typer.Exit(code)
+
+
+class How(StrEnum):
+    """What is done to a device."""
+
+    kill = "kill"
+    stop = "stop"
+    leave = "leave"
+
+
+@app.command()
+def chaos(
+    devices: Annotated[int, typer.Option(help="Devices of the swarm on this machine.", min=1, max=16)] = 4,
+    memory: Annotated[str, typer.Option(help="What each offers: little memory means many stages.")] = "64MiB",
+    tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", min=2)] = 200,
+    kill: Annotated[
+        str,
+        typer.Option(help="random, worker, driver, host, host-driver, two, mixed, none, or a device's name."),
+    ] = "random",
+    how: Annotated[How, typer.Option(help="SIGKILL; SIGSTOP for a while; or a farewell.")] = How.kill,
+    at: Annotated[int, typer.Option(help="At which token (0: drawn for each round).", min=0)] = 0,
+    rounds: Annotated[int, typer.Option(help="How often.", min=1)] = 1,
+    sessions: Annotated[int, typer.Option(help="Questions at once.", min=1, max=64)] = 1,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the answers, and of what is drawn.", min=0, max=1 << 62)] = 0,
+    prompt: Annotated[str, typer.Option(help="The question (default: some of its own).")] = "",
+    freeze: Annotated[float, typer.Option(help="Seconds that --how stop lasts.", min=0.1)] = 10.0,
+    model: ModelOption = "",
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the devices' homes (default: a temporary one).")
+    ] = None,
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Devices on this machine answer, some are killed in mid-answer: does the answer stay the same?"""
+    from swisd.chaos.campaign import Wishes
+    from swisd.cli.chaos import Offer, run_chaos
+
+    wishes = Wishes(kill, how.value, rounds, sessions, tokens, at, temperature, seed, prompt, freeze)
+    code = run_chaos(home, Offer(devices, memory, model, keep), wishes, as_lines=json_output)
     if code:
         raise typer.Exit(code)
 

@@ -1,11 +1,14 @@
 """`swisd ask` and `swisd eval`."""
 
 import sys
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from swisd.cli.output import as_json, json_line, read_text, result, say
-from swisd.client import Answer, Client, Options, Piece
+from swisd.client import Answer, Client, Options, Piece, Status
+from swisd.core.errors import BadInput
 from swisd.tui.words import units
 
 
@@ -13,8 +16,20 @@ def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool)
     """Stream the answer to standard output and its statistics to standard error."""
     if prompt == "-":
         prompt = read_text("-")
-    client = Client(home, tell=say)
-    items = client.stream(prompt, options)
+    _show(Client(home, tell=say).stream(prompt, options), json_output)
+
+
+def run_continue(home: Path | None, session: str, prompt: str, options: Options, json_output: bool) -> None:
+    """Go on with an answer that broke off. Raises `BadInput` if anything else is asked for with it."""
+    fixed = replace(options, patience=None) != Options() or prompt != "-"
+    if fixed:
+        raise BadInput(
+            "--continue goes on with what was asked then: leave out the prompt and all options of the answer"
+        )
+    _show(Client(home, tell=say).resume(session, patience=options.patience), json_output)
+
+
+def _show(items: Generator[Status | Piece | Answer, None, None], json_output: bool) -> None:
     answer: Answer | None = None
     begun = False
     try:
@@ -44,7 +59,7 @@ def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool)
 
 def _statistics(answer: Answer) -> str:
     times = answer.timings
-    total = max(shard.end for shard in answer.plan.shards)
+    total = max((shard.end for shard in answer.plan.shards), default=0)
     spans: dict[str, list[tuple[int, int]]] = {}
     for shard in answer.plan.shards:
         spans.setdefault(shard.name, []).append((shard.start, shard.end))
@@ -52,7 +67,7 @@ def _statistics(answer: Answer) -> str:
     speed = f"{times.decode_tokens_per_s:.1f} tokens/s" if times.decode_tokens_per_s else "one token"
     return (
         f"[{times.decode_tokens} tokens, first after {times.first_token_ms / 1000:.2f} s, {speed}; "
-        f"plan {answer.plan.epoch} of {answer.plan.model} on {devices}]"
+        f"plan {answer.plan.epoch} of {answer.plan.model} on {devices or 'no device'}]"
     )
 
 

@@ -52,7 +52,7 @@ def run_add(home: Path | None, path: Path, model_id: str) -> None:
         raise BadInput(f"there is no file {path}: {error}") from None
     if not file.is_file():
         raise BadInput(f"there is no file {path}")
-    _import(Home(home), str(file), model_id)
+    result(import_shown(Home(home), str(file), model_id))
 
 
 def run_pull(home: Path | None, model_id: str) -> None:
@@ -64,7 +64,7 @@ def run_pull(home: Path | None, model_id: str) -> None:
         raise ModelError(
             f"no model card is named {model_id!r}; there are: {known}. `swisd models add` takes a file"
         )
-    _import(Home(home), model_id, "")
+    result(import_shown(Home(home), model_id, ""))
 
 
 def run_show(home: Path | None, model_id: str, json_output: bool) -> None:
@@ -86,7 +86,8 @@ def run_remove(home: Path | None, model_id: str) -> None:
     result(f"removed {model_id}, {freed / MIB:.1f} MiB freed")
 
 
-def _import(home: Home, source: str, model_id: str) -> None:
+def import_shown(home: Home, source: str, model_id: str) -> str:
+    """Import a card or a file with a progress bar on standard error; returns the model id."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -107,7 +108,7 @@ def _import(home: Home, source: str, model_id: str) -> None:
         made = asyncio.run(import_model(source, home.path, progress, model_id=model_id))
     again = " once `swisd up` is started again" if home.running() is not None else " from now on"
     say(f"imported: this home can serve it{again}")
-    result(made)
+    return made
 
 
 def _index(home: Home) -> ModelIndex:

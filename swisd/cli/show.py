@@ -1,10 +1,13 @@
 """`swisd status`, `swisd plan` and `swisd code`."""
 
 from pathlib import Path
+from typing import Any
 
 from swisd.cli.output import as_json, json_line, result, say
 from swisd.client import Client
 from swisd.core.errors import NoSwarm
+from swisd.core.messages import Digest
+from swisd.core.types import Plan
 from swisd.node.home import Home
 from swisd.wire.joincode import JoinCode
 
@@ -13,7 +16,13 @@ def run_status(home: Path | None, json_output: bool) -> None:
     """The members, the plan in a line, the sessions."""
     digest, plan = Client(home, tell=say).status()
     if json_output:
-        json_line({"swarm": as_json(digest), "plan": as_json(plan) if plan else None})
+        json_line(
+            {
+                "swarm": as_json(digest),
+                "plan": as_json(plan) if plan else None,
+                "cover": _cover(plan, digest),
+            }
+        )
         return
     from swisd.tui.text_view import render_status
 
@@ -27,7 +36,12 @@ def run_plan(home: Path | None, json_output: bool) -> None:
         measured = {member.device: member.stage_ms for member in digest.members if member.stage_ms}
         value = as_json(plan) if plan else {}
         json_line(
-            {"plan": value or None, "measured_token_ms": digest.token_ms, "measured_stage_ms": measured}
+            {
+                "plan": value or None,
+                "measured_token_ms": digest.token_ms,
+                "measured_stage_ms": measured,
+                "cover": _cover(plan, digest),
+            }
         )
         return
     from swisd.tui.text_view import render_plan
@@ -64,6 +78,16 @@ def join_code(home: Home) -> JoinCode:
         return JoinCode(key, running.host, running.port)
     hosts = home.hosts()
     return JoinCode(key, *hosts[0]) if hosts else JoinCode(key)
+
+
+def _cover(plan: Plan | None, digest: Digest) -> list[dict[str, Any]]:
+    """Who stands in for each device of the plan (null: nobody), and whether its units are there already."""
+    from swisd.tui.cover import cover_rows
+
+    return [
+        {"device": row.device, "units": row.ranges, "by": row.by or None, "state": row.state}
+        for row in cover_rows(plan, digest)
+    ]
 
 
 def _me(home: Path | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from swisd.client.answers import Answer, Evaluation, Piece, PlanInfo, ShardInfo, Status, Timings
 from swisd.client.asking import Options
 from swisd.client.blocking import LoopThread
+from swisd.client.kept import BrokeOff, load
 from swisd.core.errors import BadInput, SwisdError
 from swisd.core.messages import Digest
 from swisd.core.types import Plan
@@ -17,6 +18,7 @@ from swisd.node.settings import Settings, load_settings
 __all__ = [
     "Answer",
     "AsyncClient",
+    "BrokeOff",
     "Client",
     "Evaluation",
     "Options",
@@ -59,8 +61,26 @@ class AsyncClient:
         chosen = options or Options()
         check_prompt(prompt, chosen)
         async with (
-            reach(self._home, self._settings, self._tell, alone=alone) as link,
+            reach(self._home, self._settings, self._tell, alone=alone, patience=chosen.patience) as link,
             aclosing(stream(link, prompt, chosen, self._settings.answer)) as items,
+        ):
+            async for item in items:
+                yield item
+
+    async def resume(
+        self, session: str, *, patience: float | None = None, alone: bool = True
+    ) -> AsyncGenerator[Status | Piece | Answer, None]:
+        """Go on with an answer that broke off: `BrokeOff.session` names it. `patience` as in `Options`.
+
+        The first piece is the text so far; the tokens are those that an undisturbed run gives.
+        """
+        from swisd.client.reach import reach
+        from swisd.client.resuming import resume
+
+        kept = load(self._home, session)
+        async with (
+            reach(self._home, self._settings, self._tell, alone=alone, patience=patience) as link,
+            aclosing(resume(link, kept, patience)) as items,
         ):
             async for item in items:
                 yield item
@@ -118,16 +138,14 @@ class Client:
     ) -> Generator[Status | Piece | Answer, None, None]:
         """Pieces of the answer as they come; the last item is the whole `Answer`. Closing it cancels."""
         _must_block()
-        with LoopThread() as loop:
-            items = self._async.stream(prompt, options, alone=alone)
-            try:
-                while True:
-                    try:
-                        yield loop.wait(anext(items))
-                    except StopAsyncIteration:
-                        return
-            finally:
-                loop.wait(items.aclose())
+        yield from _blocking(lambda: self._async.stream(prompt, options, alone=alone))
+
+    def resume(
+        self, session: str, *, patience: float | None = None, alone: bool = True
+    ) -> Generator[Status | Piece | Answer, None, None]:
+        """Go on with an answer that broke off: the text so far, then what is missing."""
+        _must_block()
+        yield from _blocking(lambda: self._async.resume(session, patience=patience, alone=alone))
 
     def evaluate(
         self, text: str, *, model_id: str = "", top: int = 20, patience: float = 60.0, alone: bool = True
@@ -142,6 +160,21 @@ class Client:
         """The swarm's digest and its plan, if it has made one. Raises `NoSwarm` if none is running."""
         _must_block()
         return asyncio.run(self._async.status())
+
+
+def _blocking(
+    make: Callable[[], AsyncGenerator[Status | Piece | Answer, None]],
+) -> Generator[Status | Piece | Answer, None, None]:
+    with LoopThread() as loop:
+        items = make()
+        try:
+            while True:
+                try:
+                    yield loop.wait(anext(items))
+                except StopAsyncIteration:
+                    return
+        finally:
+            loop.wait(items.aclose())
 
 
 def _must_block() -> None:

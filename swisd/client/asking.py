@@ -3,14 +3,15 @@
 import asyncio
 import datetime
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from swisd.client.answers import Answer, Evaluation, Piece, Status, Timings, plan_info
+from swisd.client.answers import Answer, Evaluation, Piece, Status, plan_info
+from swisd.client.kept import MAX_TEXT, KeptSession, keep, now_ms
 from swisd.client.link import SwarmLink
-from swisd.core import deadlines
-from swisd.core.asker import Answered, Ended, Request, Waiting
+from swisd.client.streaming import run_session
+from swisd.core.asker import Answered, Ended, Request
 from swisd.core.checked import Malformed, from_plain, plain
 from swisd.core.errors import BadInput, SessionFailed
 from swisd.core.messages import Ask
@@ -18,7 +19,6 @@ from swisd.core.model import Manifest
 from swisd.core.types import Plan, SamplingParams
 from swisd.node.settings import AnswerSettings
 from swisd.text.chat import encode_chat
-from swisd.text.stream import IncrementalDecoder
 from swisd.text.tokenizer import Tokenizer
 
 MAX_PROMPT_CHARS = 4 << 20
@@ -27,7 +27,11 @@ MAX_WINDOW = 1 << 16  # tokens scored in one session
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to answer; None means: as the settings and then the model card say."""
+    """How to answer; None means: as the settings and then the model card say.
+
+    `patience`: how many seconds to wait while nothing moves, also for a swarm that is away or has too little
+    memory (`math.inf`: for ever). None: as is usual, and an error at once where only a person can help.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -38,37 +42,14 @@ class Options:
     seed: int | None = None
     system: str | None = None
     raw: bool = False
-    patience: float = deadlines.PATIENCE
-
-
-@dataclass(slots=True)
-class _Clock:
-    """When things happened, in seconds of the event loop's clock."""
-
-    asked: float
-    first: float = 0.0
-    last: float = 0.0
-    ids: list[int] = field(default_factory=list)
-
-    def take(self, ids: tuple[int, ...], now: float) -> None:
-        if ids:
-            self.first = self.first or now
-            self.last = now
-            self.ids.extend(ids)
-
-    def timings(self, prompt_tokens: int, prompt_ms: float) -> Timings:
-        span = self.last - self.first
-        rate = (len(self.ids) - 1) / span if span > 0 else 0.0
-        first = (self.first - self.asked) * 1000.0 if self.first else 0.0
-        return Timings(prompt_tokens, round(prompt_ms, 2), round(first, 2), len(self.ids), round(rate, 3))
+    patience: float | None = None
 
 
 async def stream(
     link: SwarmLink, prompt: str, options: Options, settings: AnswerSettings
 ) -> AsyncGenerator[Status | Piece | Answer, None]:
     """Answer a prompt: pieces as they come, the whole `Answer` last. Raises `SwisdError`."""
-    loop = asyncio.get_running_loop()
-    _, manifest, tokenizer = await link.model(options.patience)
+    sha, manifest, tokenizer = await link.model(options.patience)
     ids = encode_prompt(tokenizer, prompt, options, settings)
     if not ids:
         raise BadInput("the prompt is empty: say something")
@@ -82,35 +63,18 @@ async def stream(
         stop_ids=tuple(sorted(tokenizer.eos_ids)),
     )
     _check_request(request)
-    decoder = IncrementalDecoder(tokenizer)
-    clock = _Clock(loop.time())
-    text: list[str] = []
-    async with aclosing(link.run(request, options.patience)) as effects:
-        async for effect in effects:
-            match effect:
-                case Waiting():
-                    yield Status(effect.text)
-                case Answered():
-                    clock.take(effect.out.tokens, loop.time())
-                    piece = "".join(decoder.push(token) for token in effect.out.tokens)
-                    text.append(piece)
-                    yield Piece(piece, effect.out.tokens)
-                case Ended():
-                    rest = decoder.flush()
-                    if rest:
-                        text.append(rest)
-                        yield Piece(rest, ())
-                    plan = _plan_of(effect)
-                    timings = clock.timings(len(ids), effect.prompt_ms)
-                    info = plan_info(plan, link.names)
-                    yield Answer("".join(text), tuple(clock.ids), effect.finish, timings, info)
 
+    def write(emitted: Sequence[int]) -> str:
+        kept = KeptSession(
+            request.session, sha, manifest.model_id, request.prompt, tuple(emitted), request.stop_ids,
+            request.max_tokens, request.seed, request.sampling, prompt[:MAX_TEXT], now_ms(),
+        )  # fmt: skip
+        keep(link.home, kept)
+        return kept.session
 
-def _plan_of(ended: Ended) -> Plan:
-    """The plan of a session that ended well. Raises `SessionFailed` with what went wrong."""
-    if ended.finish == "error" or ended.plan is None:
-        raise SessionFailed(ended.error or "the session ended without a word")
-    return ended.plan
+    async with aclosing(run_session(link, tokenizer, request, options.patience, write)) as items:
+        async for item in items:
+            yield item
 
 
 def check_prompt(prompt: str, options: Options) -> None:
@@ -213,7 +177,9 @@ async def evaluate(link: SwarmLink, text: str, *, model_id: str, top: int, patie
                     logprobs.extend(effect.out.top_logprobs)
                     nexts.extend(effect.out.next_logprobs)
                 elif isinstance(effect, Ended):
-                    plan = _plan_of(effect)
+                    if effect.finish == "error" or effect.plan is None:
+                        raise SessionFailed(effect.error or "the session ended without a word")
+                    plan = effect.plan
         if len(tops) != done + window:
             raise SessionFailed(f"{len(tops) - done} of {window} positions were scored")
     assert plan is not None

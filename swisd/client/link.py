@@ -8,8 +8,9 @@ from typing import Protocol
 
 from swisd.bus.api import Bus
 from swisd.client.session import Session
+from swisd.core import deadlines
 from swisd.core.asker import Answered, Asker, Ended, Request, Waiting
-from swisd.core.errors import NoSwarm, SessionFailed
+from swisd.core.errors import ModelError, NoSwarm, SessionFailed
 from swisd.core.events import BusChanged, Received, Started, Stopping
 from swisd.core.messages import Digest, Message, Out
 from swisd.core.model import Manifest
@@ -47,10 +48,11 @@ class SwarmLink:
         follow: Callable[[Bus], Follows | None] = lambda bus: None,
     ) -> None:
         self.ident = secrets.token_hex(8)
+        self.home = home
+        self.tell = tell
         self.digest: Digest | None = None
         self.plan: Plan | None = None
         self.drops: dict[str, int] = {}
-        self._tell = tell
         self._supply = Supply(home.blobs, home.models, key, self.ident)
         self._changed = asyncio.Event()
         self._sessions: set[Session] = set()
@@ -99,23 +101,34 @@ class SwarmLink:
         assert self.digest is not None
         return self.digest
 
-    async def model(self, patience: float) -> tuple[str, Manifest, Tokenizer]:
-        """The swarm's model, once a plan or the digest names it. Raises `SessionFailed`, `ModelError`."""
+    async def model(self, patience: float | None) -> tuple[str, Manifest, Tokenizer]:
+        """The swarm's model, once a plan or the digest names it. Raises `SessionFailed`, `ModelError`.
+
+        `patience` is how long nothing may move, in seconds (None: `deadlines.PATIENCE`); with a figure also a
+        device that has the model is waited for.
+        """
         loop = asyncio.get_running_loop()
+        most = deadlines.PATIENCE if patience is None else patience
         moved, signs = loop.time(), None
         while True:
             sha, size = self._named_model()
             if sha:
                 self._supply_digest()
-                manifest = await self._supply.manifest(sha, size)
-                tokenizer = load_tokenizer(await self._supply.tokenizer(sha, manifest))
-                return sha, manifest, tokenizer
-            note = self.digest.note if self.digest else "waiting for the swarm's host"
+                try:
+                    manifest = await self._supply.manifest(sha, size)
+                    tokenizer = load_tokenizer(await self._supply.tokenizer(sha, manifest))
+                    return sha, manifest, tokenizer
+                except ModelError as error:
+                    if patience is None:
+                        raise
+                    note = str(error)
+            else:
+                note = self.digest.note if self.digest else "waiting for the swarm's host"
             if note != signs:
                 moved, signs = loop.time(), note
                 if note:
-                    self._tell(note)
-            if loop.time() - moved > patience:
+                    self.tell(note)
+            if loop.time() - moved > most:
                 raise SessionFailed(f"the swarm has no model yet: {note or 'nothing moved'}")
             await self._wait_change(TICK)
 
@@ -141,7 +154,7 @@ class SwarmLink:
         )
 
     async def run(
-        self, request: Request, patience: float
+        self, request: Request, patience: float | None
     ) -> AsyncGenerator[Answered | Waiting | Ended, None]:
         """Run one session to its end; ending the iteration early cancels it."""
         session = Session(Asker(request, patience=patience), self._courier)
@@ -227,5 +240,5 @@ class SwarmLink:
 
     def _on_drop(self, reason: str) -> None:
         if reason not in self.drops:
-            self._tell(f"what came over the bus was refused: {reason}")
+            self.tell(f"what came over the bus was refused: {reason}")
         self.drops[reason] = self.drops.get(reason, 0) + 1

@@ -1,8 +1,9 @@
 """How an asker reaches a swarm: that of this home's `swisd up`, one on the network, or this device alone."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from swisd.bus.api import Bus
 from swisd.bus.memory import MemoryBus
@@ -14,35 +15,79 @@ from swisd.node.settings import Settings, parse_size
 
 CONNECT_S = 8.0
 DIGEST_S = 8.0
+AGAIN_S = 2.0  # between two looks for a swarm that is waited for
 
 
 @asynccontextmanager
 async def reach(
-    home: Home, settings: Settings, tell: Callable[[str], None], *, alone: bool = True
+    home: Home,
+    settings: Settings,
+    tell: Callable[[str], None],
+    *,
+    alone: bool = True,
+    patience: float | None = None,
 ) -> AsyncIterator[SwarmLink]:
     """A link to the swarm of this home.
 
-    With no swarm running and `alone` allowed, the model runs on this device, and `tell` says so. Raises
-    `NoSwarm` or `WrongKey`.
+    A swarm that is away is waited for `patience` seconds. None: not at all; with `alone` allowed, the model
+    then runs on this device, and `tell` says so, as it does where no swarm is known. Raises `NoSwarm` or
+    `WrongKey`.
     """
     key = home.key()
-    if key is not None:
-        make_bus, tried = await _find_bus(home, settings, key)
-        if make_bus is not None:
-            async with SwarmLink(home, key, make_bus, tell, _following(home)) as link:
-                await link.connected(CONNECT_S)
-                await link.heard(DIGEST_S)
-                yield link
-            return
-        missing = "no swarm answers here (tried: " + "; ".join(tried) + ")"
-    else:
-        missing = (
-            f"no swarm is known in {home.path}: start one with `swisd up`, or join with `swisd up --join`"
-        )
-    if not alone:
-        raise NoSwarm(missing)
-    tell(f"{missing}; running on this device alone")
-    async with _alone(home, settings, tell) as link:
+    async with AsyncExitStack() as stack:
+        try:
+            if key is None:
+                raise Unfound(
+                    f"no swarm is known in {home.path}: start one with `swisd up`, or join with "
+                    "`swisd up --join`"
+                )
+            link = await _patiently(stack, home, settings, key, tell, patience)
+        except Unfound as missing:
+            if not alone or (key is not None and patience is not None):
+                raise
+            tell(f"{missing}; running on this device alone")
+            link = await stack.enter_async_context(_alone(home, settings, tell))
+        yield link
+
+
+class Unfound(NoSwarm):
+    """There is no swarm to be seen, in contrast to one that does not answer as it should."""
+
+
+async def _patiently(
+    stack: AsyncExitStack,
+    home: Home,
+    settings: Settings,
+    key: bytes,
+    tell: Callable[[str], None],
+    patience: float | None,
+) -> SwarmLink:
+    """Open a link, again and again for `patience` seconds. Raises `NoSwarm` with the last reason."""
+    loop = asyncio.get_running_loop()
+    until, told = loop.time() + (patience or 0.0), False
+    while True:
+        try:
+            return await stack.enter_async_context(_swarm(home, settings, key, tell))
+        except NoSwarm as error:
+            left = until - loop.time()
+            if left <= 0:
+                raise
+            if not told:
+                told = True
+                tell(f"{error}; waiting for it")
+        await asyncio.sleep(min(left, AGAIN_S))
+
+
+@asynccontextmanager
+async def _swarm(
+    home: Home, settings: Settings, key: bytes, tell: Callable[[str], None]
+) -> AsyncIterator[SwarmLink]:
+    make_bus, tried = await _find_bus(home, settings, key)
+    if make_bus is None:
+        raise Unfound("no swarm answers here (tried: " + "; ".join(tried) + ")")
+    async with SwarmLink(home, key, make_bus, tell, _following(home)) as link:
+        await link.connected(CONNECT_S)
+        await link.heard(DIGEST_S)
         yield link
 
 

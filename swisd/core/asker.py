@@ -29,6 +29,7 @@ class Request:
     stop_ids: tuple[int, ...]
     score_top: int = 0
     model_id: str = ""
+    emitted: tuple[int, ...] = ()  # tokens answered before, by a session that this one goes on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Asker:
         self._since = 0  # epoch at its submission: words of a lower one are about an earlier attempt
         self._next = 0  # index of the next message of this attempt
         self._early: dict[int, Out] = {}
-        self._emitted: list[int] = []
+        self._emitted = list(request.emitted)
         self._rows = 0  # scored positions delivered
         self._seen_rows = 0  # scored positions of this attempt
         self._moved = 0.0

@@ -171,6 +171,8 @@ def _mapping(args: tuple[Any, ...], raw: Any, where: str, bounds: tuple[Any, ...
 
 def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
     if hint is Any:
+        if not _is_plain(raw):
+            raise Malformed(f"{where}: not JSON that can be passed on")
         return raw
     if hint is bool:
         if not isinstance(raw, bool):
@@ -192,6 +194,17 @@ def _scalar(hint: Any, raw: Any, where: str, bounds: tuple[Any, ...]) -> Any:
             raise Malformed(f"{where}: {str(raw)[:40]} is outside {span.low} to {span.high}")
         return hint(raw)
     raise TypeError(f"{where}: {hint} is not supported")
+
+
+def _is_plain(raw: Any) -> bool:
+    """Whether every text within can be written again, and every number is one."""
+    if isinstance(raw, str):
+        return _is_text(raw)
+    if isinstance(raw, dict):
+        return all(_is_text(name) and _is_plain(item) for name, item in raw.items())
+    if isinstance(raw, list):
+        return all(_is_plain(item) for item in raw)
+    return not isinstance(raw, float) or math.isfinite(raw)
 
 
 def _is_text(raw: str) -> bool:

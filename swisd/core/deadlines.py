@@ -15,6 +15,7 @@ BAN = 30.0  # a device that could not load its shard is left out this long
 CLAIM = 4.0  # without a sign of a host, before another device claims the role (times its place in line)
 GRACE = 0.4  # after the bus broke, its host may come back before others take its place
 HOST_SILENT = 5.0  # a bus that is reached but has no host's word: the host is frozen
+HOST_SILENT_BUSY = 2.5  # the same while sessions run
 SLOT = 2.0  # how long each device of the line of succession is looked for
 OWN_SLOT = 6.0  # how long a device may take to start the broker itself
 DIAL = 1.5  # a connection to the next in line; less than its slot

@@ -59,7 +59,8 @@ class Host:
 
     def _follow(self, before: Digest) -> None:
         """Take up what the lost host had: its epoch, its model, its devices."""
-        self.planning.epoch = max(self.planning.epoch, before.epoch) + 1
+        self.planning.fence(before.epoch, self._began)
+        self.planning.epoch += 1
         self.provision.model_id = before.model_id or self.provision.model_id
         self.planning.names = {item.device: item.name for item in before.members}
         gone = before.host

@@ -58,6 +58,7 @@ from swisd.core.local import Effects, Local, capability_of
 from swisd.core.member import Member
 from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Repair
 from swisd.core.pace import expected_ms
+from swisd.core.replan import believable
 from swisd.core.service import Service
 from swisd.core.types import Capability, Plan
 from swisd.core.worker import Worker
@@ -192,6 +193,9 @@ class NodeMachine:
 
     def _on_plan(self, plan: Plan, now: float, out: Effects) -> None:
         known = self.local.newest
+        if not believable(plan.epoch, known.epoch if known is not None else 0):
+            self.local.drop("epoch out of all reason")
+            return
         if known is not None and (plan.epoch, plan.host) < (known.epoch, known.host):
             self.local.drop("plan of an old epoch")
             if self.leadership.leading and self.host.plan is not None and plan.host != self.local.device:

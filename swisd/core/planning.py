@@ -12,7 +12,7 @@ from swisd.core.membership import Membership
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
-from swisd.core.replan import broken, devices_of, fits_beside, worthwhile
+from swisd.core.replan import believable, broken, devices_of, fits_beside, worthwhile
 from swisd.core.roster import name_of
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Pipeline, Plan, Prediction, Verdict
@@ -79,6 +79,9 @@ class Planning:
 
     def fence(self, epoch: int, now: float) -> None:
         """Stay above every epoch that is about; a plan that was overtaken is made anew."""
+        if not believable(epoch, self.epoch):
+            self._local.drop("epoch out of all reason")
+            return
         self.epoch = max(self.epoch, epoch)
         if self.plan is not None and epoch > self.plan.epoch:
             self.renew("another host made a plan", now)

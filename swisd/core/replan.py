@@ -7,6 +7,7 @@ from swisd.core.model import Manifest
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Pipeline, Plan, Prediction
 
+JUMP = 1 << 32  # epochs go up one by one: what is further away was never made by a host
 WORTH = 0.85  # a new plan must promise at most this part of the current one's time
 
 
@@ -18,6 +19,11 @@ def broken(plan: Plan, present: Sequence[str], failed: Collection[str]) -> str:
         if device not in present:
             return f"device {device} is gone"
     return ""
+
+
+def believable(epoch: int, known: int) -> bool:
+    """Whether a host can have come to this epoch. An absurd one would outrank every plan to come."""
+    return epoch <= known + JUMP
 
 
 def worthwhile(

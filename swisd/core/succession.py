@@ -35,6 +35,7 @@ class Succession:
         self._place: int | None = None  # in the order; None: nothing is lost
         self._until = 0.0
         self._silent = 0  # heartbeats of our own since the last digest
+        self._busy = False  # sessions ran then
         self.known: dict[str, Candidate] = {}
 
     @property
@@ -49,6 +50,7 @@ class Succession:
     def on_digest(self, digest: Digest) -> None:
         """A host speaks: nothing is lost, and this is who may follow it."""
         self.found()
+        self._busy = bool(digest.sessions)
         capable = [_candidate(member) for member in digest.members if _capable(member, digest.host)]
         for member in digest.members:
             if member.liveness == "left":
@@ -79,7 +81,8 @@ class Succession:
         Own heartbeats are counted and not the time: a device that stood still itself has heard nobody.
         """
         self._silent += 1
-        return self._silent * deadlines.BEAT > deadlines.HOST_SILENT
+        patience = deadlines.HOST_SILENT_BUSY if self._busy else deadlines.HOST_SILENT
+        return self._silent * deadlines.BEAT > patience
 
     def lost(self, now: float, *, grace: float = deadlines.GRACE) -> bool:
         """The host is out of reach; it has `grace` seconds to come back. Returns True if this is news."""

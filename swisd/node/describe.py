@@ -9,6 +9,7 @@ from swisd.bus.broker import available as broker_available
 from swisd.core.config import Claims, DeviceConfig
 from swisd.node.home import Home, default_name
 from swisd.node.importing import can_import
+from swisd.node.memory import JOURNAL_MOST
 from swisd.node.settings import Settings
 
 
@@ -18,10 +19,11 @@ def describe_device(
     *,
     claims: Claims,
     memory_bytes: int,
+    journal_bytes: int = JOURNAL_MOST,
     port: int = 0,
     addresses: tuple[str, ...] = (),
 ) -> DeviceConfig:
-    """The configuration of this device's machine."""
+    """The configuration of this device's machine. `memory_bytes` is offered beside `journal_bytes`."""
     from swisd import __version__
 
     identity = home.identity()
@@ -43,6 +45,8 @@ def describe_device(
         objective=settings.model.objective,
         context=settings.model.context,
         min_context=min(settings.model.min_context, settings.model.context),
+        journal_bytes=journal_bytes,
+        spares=settings.model.spares,
     )
 
 

@@ -18,9 +18,9 @@ from swisd.node.describe import describe_device
 from swisd.node.home import Home
 from swisd.node.hosting import LOOPBACK, Hosting
 from swisd.node.joining import Way
-from swisd.node.memory import offer
+from swisd.node.memory import Offering
 from swisd.node.node import Node, Observed
-from swisd.node.settings import Settings, parse_size
+from swisd.node.settings import Settings
 from swisd.store.server import BlobServer
 from swisd.transport.choose import LaneChooser
 from swisd.transport.mqtt import BusLanes
@@ -68,17 +68,18 @@ class Device:
         hosting = self._hosting = Hosting(self._home, settings, self._way, self._listener, self._observe)
         first = not self._way.host and self._way.outside is None
         addresses = self._addresses()
-        memory = parse_size(settings.device.memory) if settings.device.memory else None
+        offering = Offering.of(settings.device, lambda text: self._observe(Notice("warning", text)))
         claims: Claims = "at once" if first else "when silent" if self._way.outside else "never"
         config = describe_device(
             self._home,
             settings,
             claims=claims,
-            memory_bytes=offer(memory, 0),
+            memory_bytes=offering.now(0),
+            journal_bytes=offering.journal,
             port=self.port,
             addresses=addresses,
         )
-        node = self.node = Node(config, self._home, key, self._observe, asked_memory=memory)
+        node = self.node = Node(config, self._home, key, self._observe, asked_memory=offering.asked)
         tcp = TcpLanes(key, config.device, node.addresses_of, node.on_frame, self._lane_down)
         bus_lanes = BusLanes(config.device, node.courier.publish_shard, node.on_frame, reachable=node.knows)
         node.shard_sink = bus_lanes.feed

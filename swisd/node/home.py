@@ -6,6 +6,7 @@ peers.json    where the host was last
 node.json     the running `swisd up`, if any
 blobs/        weights, graphs, tokenizers, named by their sha256
 models/       which models are known here
+sessions/     answers that broke off: what is needed to go on with them, mode 0600
 swisd.toml    settings of this device, optional
 """
 
@@ -80,6 +81,10 @@ class Home:
     @property
     def models(self) -> Path:
         return self.path / "models"
+
+    @property
+    def sessions(self) -> Path:
+        return self.path / "sessions"
 
     @property
     def key_file(self) -> Path:
@@ -158,10 +163,14 @@ class Home:
         else:
             self.write("node.json", replace(running, born=birth(running.pid)))
 
-    def read(self, name: str, kind: type[T]) -> T | None:
-        """A small JSON file of the home, or None if it is missing or damaged. Raises `BadInput`."""
+    def read(self, name: str, kind: type[T], limit: int = MAX_FILE) -> T | None:
+        """A JSON file of the home, or None if it is missing, damaged or longer than `limit` bytes.
+
+        Raises `BadInput`.
+        """
         try:
-            return from_json(kind, (self.path / name).read_bytes(), MAX_FILE)
+            with (self.path / name).open("rb") as file:
+                return from_json(kind, file.read(limit + 1), limit)
         except (FileNotFoundError, Malformed):
             return None
         except OSError as error:

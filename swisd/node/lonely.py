@@ -41,7 +41,10 @@ class LonelyDevice:
         memory: int | None,
     ) -> None:
         self.broker = MemoryBroker()
-        config = describe_device(home, settings, claims="at once", memory_bytes=offer(memory, 0))
+        # Alone it sends nothing on, and works for its own person, whatever the battery says.
+        config = describe_device(
+            home, settings, claims="at once", memory_bytes=offer(memory, 0), journal_bytes=0
+        )
         self.node = Node(config, home, key, observe, asked_memory=memory, alone=True)
         courier = self.node.courier
         self._bus = MemoryBus(self.broker, config.device, courier.receive, self.node.on_bus_state)

@@ -24,6 +24,8 @@ class DeviceSettings:
     threads: Annotated[int, Range(0, 1024)] = 0  # 0: all cores
     port: Annotated[int, Range(0, 65535)] = 0  # 0: 7947, or any free one if that is taken
     address: Annotated[str, Text(64)] = ""  # empty: all interfaces
+    journal: Annotated[str, Text(32)] = ""  # empty: 1/32 of the memory, at most 32 MiB; taken from it
+    battery_floor: Annotated[int, Range(0, 100)] = 20  # percent; 0: off
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class ModelSettings:
     objective: Objective = "latency"
     context: Annotated[int, Range(16, 1 << 20)] = 4096
     min_context: Annotated[int, Range(16, 1 << 20)] = 512
+    spares: bool = True  # devices with room to spare keep units of others loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,12 @@ def load_settings(home: Path) -> Settings:
         settings = from_plain(Settings, raw)
     except Malformed as error:
         raise BadInput(f"{path}: {str(error).removeprefix('Settings.')}") from None
-    if settings.device.memory:
+    for name, size in (("memory", settings.device.memory), ("journal", settings.device.journal)):
         try:
-            parse_size(settings.device.memory)
+            if size:
+                parse_size(size)
         except BadInput as error:
-            raise BadInput(f"{path}: device.memory: {error}") from None
+            raise BadInput(f"{path}: device.{name}: {error}") from None
     return settings
 
 

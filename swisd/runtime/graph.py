@@ -38,6 +38,13 @@ def value_info(name: str, *shape: str | int) -> bytes:
     return message(1, name) + message(2, message(1, integer(1, FLOAT) + message(2, dims)))
 
 
+def _version(value: object) -> int:
+    """A version number of a graph. Raises `TypeError` or `ValueError`."""
+    if not isinstance(value, int) or not 0 < value < 1 << 31:
+        raise ValueError(f"{value!r} is no version")
+    return value
+
+
 def compose(manifest: Manifest, start: int, end: int, graph: bytes) -> bytes:
     """The serialised ModelProto of units `[start, end)`; `graph` is the content of the manifest's graph blob.
 
@@ -51,8 +58,8 @@ def compose(manifest: Manifest, start: int, end: int, graph: bytes) -> bytes:
         for kind in dict.fromkeys(unit.kind for unit in manifest.units[start:end]):
             offset, length = config["common"][kind]
             pieces.append(graph[offset : offset + length])
-        opsets = [(str(domain), int(version)) for domain, version in config["opset"].items()]
-        ir_version = int(config["ir_version"])
+        opsets = [(str(domain).encode(), _version(version)) for domain, version in config["opset"].items()]
+        ir_version = _version(config["ir_version"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"manifest of {manifest.model_id}: graph settings are damaged ({error!r})") from None
     for unit in manifest.units[start:end]:

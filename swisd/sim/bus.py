@@ -146,4 +146,5 @@ class Buses:
         return device.alive and device.online and device.side == 0
 
     def _frozen(self, ident: str) -> bool:
-        return ident != EXTERNAL and self._world.devices[ident].frozen is not None
+        device = self._world.devices.get(ident)
+        return device is not None and device.frozen is not None

@@ -29,6 +29,11 @@ def digest_changes(before: Digest | None, after: Digest, here: bool) -> Iterator
     known = {member.device: member for member in before.members}
     for member in after.members:
         yield from _member_changes(known.get(member.device), member, here)
+    alive = sum(member.liveness in ("alive", "suspect") for member in after.members)
+    for device in after.uncovered if alive > 1 else ():
+        if device not in before.uncovered:
+            name = name_of(device, names)
+            yield "warning", f"nobody has room to stand in for {name}: if it is lost, its part is loaded anew"
     yield from _session_changes(before, after, names)
 
 

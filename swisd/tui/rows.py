@@ -25,7 +25,7 @@ class DeviceRow:
     driver: bool
     state: str
     tone: Tone
-    role: str
+    role: str  # driver, worker; spare: keeps units of others loaded; standby
     units: str
     layer_ms: float
     predicted_ms: float  # of all its stages; 0 without a plan
@@ -164,6 +164,7 @@ def device_rows(digest: Digest | None, plan: Plan | None, you: str, letters: Slo
     spans, predicted, total = spans_of(plan), predicted_of(plan), total_units(plan)
     drivers = {pipeline.driver for pipeline in plan.pipelines} if plan else set()
     out = {v.device: v.reason for v in plan.verdicts if not v.used} if plan and plan.pipelines else {}
+    spares = {spare.device for spare in plan.spares} if plan else set()
     same = plan is not None and plan.epoch == digest.epoch
     rows = []
     for member in sorted(digest.members, key=lambda m: letters.get(m.device, len(letters))):
@@ -179,7 +180,15 @@ def device_rows(digest: Digest | None, plan: Plan | None, you: str, letters: Slo
                 driver=device in drivers,
                 state=words.state(member.liveness, member.state, member.progress),
                 tone=_tone(member),
-                role="driver" if device in drivers else "worker" if device in spans else "standby",
+                role=(
+                    "driver"
+                    if device in drivers
+                    else "worker"
+                    if device in spans
+                    else "spare"
+                    if device in spares
+                    else "standby"
+                ),
                 units=words.units(spans.get(device, ()), total) or words.NONE,
                 layer_ms=member.layer_ms,
                 predicted_ms=predicted.get(device, 0.0),

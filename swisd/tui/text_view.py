@@ -3,9 +3,12 @@
 No Textual here: these commands must start at once.
 """
 
+from collections.abc import Mapping, Sequence
+
 from swisd.core.types import Plan
 from swisd.tui import words
 from swisd.tui.columns import Column, table
+from swisd.tui.cover import CoverRow, cover_line, cover_rows, gap_line
 from swisd.tui.qr import qr_lines
 from swisd.tui.rows import (
     DeviceRow,
@@ -19,6 +22,8 @@ from swisd.tui.rows import (
     totals,
 )
 from swisd.wire.messages import Digest
+
+WIDTH = 80  # of a terminal, for sentences
 
 _SHARDS = [
     Column("device"),
@@ -35,6 +40,7 @@ _DEVICES = [
     Column("memory", right=True),
     Column("link ms", right=True),
 ]
+_COVER = [Column("if it is lost"), Column("units"), Column("taken over by"), Column("there")]
 _SESSIONS = [
     Column("session"),
     Column("asked on"),
@@ -53,6 +59,8 @@ def render_plan(plan: Plan | None, digest: Digest | None = None, you: str = "") 
     if plan.pipelines:
         blocks.append(_shards(plan, digest, you))
         blocks.append(_totals(plan, digest))
+        if cover := cover_rows(plan, digest):
+            blocks.append(_cover(cover, _letters(plan, digest, you)))
     elif plan.problem:
         blocks.append([f"No device runs the model: {words.clean(plan.problem)}"])
     if plan.verdicts:
@@ -93,6 +101,9 @@ def render_status(digest: Digest | None, plan: Plan | None, you: str = "") -> st
     notes += [f"{row.name}: {row.left_out}" for row in rows if row.left_out]
     if notes:
         blocks.append(notes)
+    if cover := cover_rows(plan, digest):
+        line = f"Spares: {cover_line(cover, _letters(plan, digest, you))}"
+        blocks.append([*words.wrap(line, WIDTH), *words.wrap(gap_line(cover), WIDTH)])
     if digest.note:
         blocks.append([words.clean(digest.note)])
     if len(rows) < 2:
@@ -116,6 +127,28 @@ def render_status(digest: Digest | None, plan: Plan | None, you: str = "") -> st
     return _page(blocks)
 
 
+def _letters(plan: Plan | None, digest: Digest | None, you: str) -> dict[str, int]:
+    return slots(digest, plan, you, {}) if digest else {}
+
+
+def _cover(cover: Sequence[CoverRow], letters: Mapping[str, int]) -> list[str]:
+    """Who takes over from each device of the plan, and a sentence for each that nobody covers."""
+
+    def named(device: str, name: str) -> str:
+        return f"{words.letter(letters[device])} {name}" if device in letters else name
+
+    body = [
+        (
+            named(row.device, row.name),
+            row.units,
+            named(row.by, row.by_name) if row.by else "nobody",
+            words.NONE if row.state == "nobody" else row.state,
+        )
+        for row in cover
+    ]
+    return [*table(_COVER, body, WIDTH), *words.wrap(gap_line(cover), WIDTH)]
+
+
 def render_join(code: str) -> str:
     """The join code for a phone's camera and for people."""
     return "\n".join([*qr_lines(code), "", code, ""])
@@ -133,7 +166,7 @@ def _page(blocks: list[list[str]]) -> str:
 
 
 def _rows(plan: Plan | None, digest: Digest, you: str) -> tuple[DeviceRow, ...]:
-    return device_rows(digest, plan, you, slots(digest, plan, you, {}))
+    return device_rows(digest, plan, you, _letters(plan, digest, you))
 
 
 def _shards(plan: Plan, digest: Digest | None, you: str) -> list[str]:

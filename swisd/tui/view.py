@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from swisd.core.types import Plan
 from swisd.tui import words
 from swisd.tui.changes import Change, digest_changes, plan_changes
+from swisd.tui.cover import CoverRow, cover_rows
 from swisd.tui.rows import (
     DeviceRow,
     EventRow,
@@ -72,6 +73,7 @@ class SwarmView:
     histories: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     devices: tuple[DeviceRow, ...] = ()
     segments: tuple[SegmentRow, ...] = ()
+    cover: tuple[CoverRow, ...] = ()
     totals: Totals = field(default_factory=Totals)
     sessions: tuple[SessionRow, ...] = ()
     events: tuple[EventRow, ...] = ()  # oldest first
@@ -143,6 +145,7 @@ def _draw(view: SwarmView) -> SwarmView:
         letters=letters,
         devices=devices,
         segments=segment_rows(plan, devices, letters),
+        cover=cover_rows(plan, digest),
         totals=totals(digest, plan),
         sessions=session_rows(digest, view.histories),
     )

@@ -139,6 +139,16 @@ def units(spans: Iterable[tuple[int, int]], total: int) -> str:
     return "+".join(parts)
 
 
+def units_spoken(units: str) -> str:
+    """`embed+1-12+head` in a sentence: `the embedding, layers 1-12 and the head`."""
+    spoken = [
+        {"embed": "the embedding", "head": "the head"}.get(part)
+        or (f"layers {part}" if "-" in part else f"layer {part}")
+        for part in units.split("+")
+    ]
+    return " and ".join([", ".join(spoken[:-1]), spoken[-1]] if len(spoken) > 1 else spoken)
+
+
 def letter(slot: int) -> str:
     """A, B, ... Z, AA, AB, ...: the second cue beside a device's colour."""
     text = ""

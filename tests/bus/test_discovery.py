@@ -106,6 +106,13 @@ async def test_a_known_host_is_found_first(embedded: Embedded):
     assert all("refused" in line for line in attempts.tried)
 
 
+async def test_commands_of_one_home_find_the_host_at_the_same_time(embedded: Embedded):
+    hints = [("127.0.0.1", embedded.port)]
+    searches = (find(KEY, ME, hints=hints, timeout=LONG, zeroconf=False, interfaces=[]) for _ in range(8))
+    found = await asyncio.gather(*searches)
+    assert [each.how if each else "" for each in found] == ["a known address"] * 8
+
+
 async def test_a_worker_that_was_host_once_tells_where_the_host_is(embedded: Embedded):
     async def unused(*_: object) -> None: ...
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,20 @@ from swisd import __version__
 from swisd.cli import ask as ask_module
 from swisd.cli import show, up
 from swisd.cli.up import Printer, UpOptions, apply
+from swisd.client.kept import KeptSession, keep
 from swisd.core.effects import Notice
 from swisd.core.errors import BadInput, NoSwarm, SessionFailed
 from swisd.core.events import BusChanged
 from swisd.core.messages import Digest, MemberView
-from swisd.core.types import Plan, Prediction
+from swisd.core.types import Member, Pipeline, Plan, Prediction, Spare, Stage
 from swisd.node import importing
 from swisd.node.home import Home, Running
 from swisd.node.joining import Way
 from swisd.node.settings import Settings
 from swisd.wire.joincode import JoinCode, parse_join_code
 from tests.cli.conftest import Run
+from tests.client.test_asking import ids_of
+from tests.node.fakes import FakeModel
 from tests.tiny_models import write_model
 
 TOP = ("", "up", "ask", "eval", "status", "plan", "code", "models")
@@ -126,6 +130,55 @@ def test_what_was_answered_before_an_error_ends_its_line(
     assert (done.code, done.out) == (7, "half an \n") and "the driver is gone" in done.last
 
 
+@pytest.mark.parametrize(
+    ("arguments", "prompt", "patience"),
+    [
+        (("ask", "hi"), "hi", None), (("ask", "--wait", "hi"), "hi", math.inf),
+        (("ask", "hi", "--wait"), "hi", math.inf), (("ask", "--wait", "90", "hi"), "hi", 90.0),
+        (("ask", "hi", "--wait=2.5"), "hi", 2.5), (("ask", "--wait", "--raw", "hi"), "hi", math.inf),
+        (("ask", "--", "--wait"), "--wait", None),
+        ],
+)  # fmt: skip
+def test_waiting_with_and_without_a_figure(
+    swisd: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    prompt: str,
+    patience: float | None,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        ask_module, "run_ask", lambda home, prompt, options, lines: asked.append((prompt, options.patience))
+    )
+    assert swisd(*arguments).code == 0
+    assert asked == [(prompt, patience)]
+
+
+def test_going_on_with_an_answer(swisd: Run, home: Path, fake_home: FakeModel) -> None:
+    whole = swisd("ask", "the sea", *GREEDY, "--json", "--home", home)
+    answer = json.loads(whole.out.splitlines()[-1])
+    kept = KeptSession(
+        "ab" * 8, fake_home.sha, "fake-4x16", tuple(ids_of(fake_home, "the sea")),
+        tuple(answer["token_ids"][:3]), (), 6, 1, text="the sea",
+    )  # fmt: skip
+    keep(fake_home.home, kept)
+    damaged = fake_home.home.sessions / f"{'cd' * 8}.json"
+    damaged.write_text("{}")
+    done = swisd("ask", "--continue", "ab" * 8, "--home", home)
+    assert (done.code, done.out) == (0, answer["text"] + "\n") and "[3 tokens" in done.last
+    again = swisd("ask", "--continue", "ab" * 8, "--home", home)
+    assert again.code == 2 and again.out == "" and f"there are: {'cd' * 8}" in again.last
+    assert "damaged" in swisd("ask", "--continue", "cd" * 8, "--home", home).last
+
+
+@pytest.mark.parametrize(
+    "more", [("hello",), ("--raw",), ("--seed", "1"), ("--max-tokens", "5"), ("--temperature", "0")]
+)
+def test_going_on_takes_nothing_else(swisd: Run, tmp_path: Path, more: tuple[str, ...]) -> None:
+    done = swisd("ask", "--continue", "ab" * 8, *more, "--home", tmp_path)
+    assert done.code == 2 and "leave out" in done.last
+
+
 # --- status, plan, code --------------------------------------------------------------------------------
 
 ANN = "22" * 8
@@ -151,6 +204,19 @@ def test_status_and_plan(
     value = json.loads(swisd("plan", "--json", "--home", tmp_path).out)
     assert value["measured_token_ms"] == 5.5 and value["measured_stage_ms"] == {ANN: 4.5}
     assert (value["plan"] is None) == (plan is None)
+
+
+def test_who_stands_in_for_whom_is_in_the_json(
+    swisd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = "33" * 8
+    members = (DIGEST.members[0], replace(DIGEST.members[0], device=bob, name="bob", warm=((0, 6),)))
+    pipeline = Pipeline((Stage(0, 6, (Member(ANN),)),))
+    plan = replace(PLAN, pipelines=(pipeline,), active=True, problem="", spares=(Spare(bob, 0, 6),))
+    monkeypatch.setattr(show.Client, "status", lambda self: (replace(DIGEST, members=members), plan))
+    for command in ("plan", "status"):
+        value = json.loads(swisd(command, "--json", "--home", tmp_path).out)
+        assert value["cover"] == [{"device": ANN, "units": [[0, 6]], "by": bob, "state": "loaded"}]
 
 
 def test_the_join_code_is_the_output_and_its_picture_is_not(swisd: Run, tmp_path: Path) -> None:

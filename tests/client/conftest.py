@@ -53,8 +53,8 @@ class Lone:
     @property
     def sessions(self) -> set[str]:
         """Sessions whose caches the device holds."""
-        shards = self.device.node._compute._shards.values()
-        return {session for shard in shards for session in shard._kv}  # type: ignore[attr-defined]
+        store = self.device.node._compute._shards._store
+        return set(store._sessions) if store is not None else set()
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from swisd.client.answers import Answer, Evaluation, Piece, Status
 from swisd.client.asking import Options, check_prompt, evaluate, sampling_for, stream
+from swisd.client.kept import KeptSession, keep
 from swisd.client.link import SwarmLink
+from swisd.client.resuming import resume
 from swisd.core.errors import BadInput, ModelError, NoSwarm, SessionFailed
 from swisd.core.messages import Digest
 from swisd.core.types import Slot
@@ -303,3 +305,21 @@ async def test_a_model_that_cannot_be_had_is_named(
                 await collect(link, "the sea", replace(GREEDY, patience=1.0))
     finally:
         await lone.device.stop()
+
+
+async def test_an_answer_that_broke_off_goes_on_as_if_nothing_had_happened(
+    lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real device: with sampling and a seed, in the middle of a prompt's answer."""
+    options = replace(GREEDY, temperature=2.0, seed=7, max_tokens=20)
+    async with lone.asker() as link:
+        pieces, whole = await collect(link, "the sea", options)
+        kept = KeptSession(
+            "ab" * 8, lone.model.sha, "fake-4x16", tuple(ids_of(lone.model, "the sea")), whole.token_ids[:9],
+            (), 20, 7, sampling_for(lone.model.manifest, options, SETTINGS),
+        )  # fmt: skip
+        keep(lone.model.home, kept)
+        items = [item async for item in resume(link, kept, 20.0)]
+    answer = items[-1]
+    assert isinstance(answer, Answer) and (answer.token_ids, answer.text) == (whole.token_ids, whole.text)
+    assert len(pieces) == 20 and not list(lone.model.home.sessions.iterdir())

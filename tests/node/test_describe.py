@@ -29,8 +29,10 @@ def test_the_home_and_the_settings_are_in_it(tmp_path: Path) -> None:
         model=replace(plain.model, id="tiny", context=100),
     )
     config = describe_device(
-        home, settings, claims="never", memory_bytes=64 * MIB, port=7, addresses=("10.0.0.1",)
-    )
+        home, settings, claims="never", memory_bytes=64 * MIB, journal_bytes=MIB, port=7,
+        addresses=("10.0.0.1",),
+    )  # fmt: skip
+    assert (config.memory_bytes, config.journal_bytes, config.spares) == (64 * MIB, MIB, True)
     assert (config.device, config.rank) == (home.identity().device, home.identity().since)
     assert (config.name, config.threads, config.model_id, config.claims) == ("ann", 3, "tiny", "never")
     assert config.min_context == config.context == 100  # no plan may be asked for more than there is to be

@@ -36,6 +36,8 @@ def test_what_is_said_counts_and_the_rest_stays(tmp_path: Path) -> None:
         ("[device]\nport = 70000", ["device.port", "65535"]),
         ("[device]\nmemory = 'lots'", ["device.memory", "lots", "64MiB"]),
         ("[device]\nmemory = 64", ["device.memory", "text"]),
+        ("[device]\njournal = 'some'", ["device.journal", "some", "64MiB"]),
+        ("[device]\nbattery_floor = 101", ["device.battery_floor", "100"]),
         ("device = 3", ["device", "table"]),
         ("[model]\nobjective = 'speed'", ["model.objective", "latency"]),
         ("[swarm]\nprobe_ports = [0]", ["swarm.probe_ports"]),

@@ -7,7 +7,7 @@ from swisd.transport.api import LaneDown
 from swisd.transport.memory import MemoryNetwork
 from swisd.transport.mqtt import MAX_BUS_FRAME_BYTES, BusLanes
 from swisd.transport.ping import Pinger
-from swisd.wire.frames import Frame, FrameKind, encode
+from swisd.wire.frames import HEADER, Frame, FrameKind, encode
 
 from .conftest import A, B, C, Device, quick
 
@@ -29,7 +29,7 @@ async def test_the_bus_takes_a_little_less_than_a_lane() -> None:
     sent: list[bytes] = []
     lanes = BusLanes(A, lambda device, body: sent.append(body), Device(A).on_frame)
     for extra in (0, 1):
-        frame = Frame(FrameKind.ACTIVATION, 1, A, payload=bytes(MAX_BUS_FRAME_BYTES - 40 + extra))
+        frame = Frame(FrameKind.ACTIVATION, 1, A, payload=bytes(MAX_BUS_FRAME_BYTES - HEADER.size + extra))
         if extra:
             with pytest.raises(ValueError, match="longer"):
                 await quick(lanes.send(B, frame))

@@ -7,7 +7,7 @@ import pytest
 
 from swisd.core.types import Slot
 from swisd.transport.api import LaneDown
-from swisd.wire.frames import MAX_FRAME_BYTES, Dtype, Frame, FrameKind, encode
+from swisd.wire.frames import HEADER, MAX_FRAME_BYTES, Dtype, Frame, FrameKind, encode
 
 from .conftest import STRANGER, A, B, C, World, quick
 
@@ -86,7 +86,7 @@ async def test_a_peer_dies_and_comes_back(world: World) -> None:
 
 GOOD = data_of(step(A, 1))
 BAD = {
-    "empty": b"\0" * 40,
+    "empty": b"\0" * HEADER.size,
     "short": GOOD[:-1],
     "long": GOOD + b"x",
     "flipped": GOOD[:-1] + bytes([GOOD[-1] ^ 1]),

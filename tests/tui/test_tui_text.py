@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import tui_scenes as scenes
 
 from swisd.core.types import Plan
@@ -16,6 +17,14 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def last(events: list, kind: type):
     return [event for event in events if isinstance(event, kind)][-1]
+
+
+def plan_of(events: list) -> str:
+    return render_plan(last(events, Plan), last(events, Digest), scenes.LAPTOP)
+
+
+def status_of(events: list) -> str:
+    return render_status(last(events, Digest), last(events, Plan), scenes.LAPTOP)
 
 
 def golden(name: str) -> str:
@@ -47,6 +56,16 @@ def test_status_of_a_running_swarm():
     events = scenes.running()
     text = render_status(last(events, Digest), last(events, Plan), scenes.LAPTOP)
     assert text == golden("status_running.txt")
+
+
+@pytest.mark.parametrize(("render", "name"), [(plan_of, "plan_covered"), (status_of, "status_covered")])
+def test_who_stands_in_for_whom_is_shown(render, name):
+    text = render(scenes.covered())
+    assert text == golden(f"{name}.txt")
+    start = next(
+        i for i, line in enumerate(text.splitlines()) if line.startswith(("if it is lost", "Spares"))
+    )
+    assert all(len(line) <= 80 for line in text.splitlines()[start : start + 7])
 
 
 def test_status_of_a_swarm_in_trouble():

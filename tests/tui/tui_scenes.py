@@ -1,6 +1,8 @@
 """Swarms as the host reports them, for the tests of the dashboard and for its picture."""
 
-from swisd.core.types import Member, Pipeline, Plan, Prediction, Stage, Verdict
+from dataclasses import replace
+
+from swisd.core.types import Member, Pipeline, Plan, Prediction, Spare, Stage, Verdict
 from swisd.tui.view import BusState, Identity, NoticeSeen, SwarmEvent
 from swisd.wire.messages import Digest, MemberView, SessionView
 
@@ -119,6 +121,19 @@ def running() -> list[SwarmEvent]:
         events.append(digest(4 + step, *members, token_ms=60.1, sessions=tuple(sessions)))
     stranger = "1 message from 192.168.1.77 dropped: bad proof of the key"
     return [*events, NoticeSeen(NOW + 69, "warning", stranger)]
+
+
+def covered() -> list[SwarmEvent]:
+    """The netbook stands in for the pi, the pi still loads what the phone runs, nobody has the laptop's."""
+    spares = (Spare(NETBOOK, 13, 22), Spare(PI, 22, 31))
+    members = (
+        laptop(warm=((0, 13), (31, 32))),
+        pi(warm=((13, 22),)),
+        phone(warm=((22, 31),)),
+        netbook(state="ready", warm=((13, 22),)),
+    )
+    chosen = replace(plan(verdicts=VERDICTS), spares=spares)
+    return [*running(), chosen, digest(60, *members, token_ms=60.1, uncovered=(LAPTOP,))]
 
 
 def broken() -> list[SwarmEvent]:

@@ -9,6 +9,7 @@ from swisd.core.checked import Malformed
 from swisd.core.types import Slot
 from swisd.wire.frames import (
     HEADER,
+    MAGIC,
     MAX_FRAME_BYTES,
     MAX_ROWS,
     MAX_SLOTS,
@@ -46,6 +47,7 @@ def frames(draw: st.DrawFn) -> Frame:
         width,
         rows,
         draw(st.binary(min_size=size, max_size=size)),
+        draw(st.integers(0, 65535)),
     )
 
 
@@ -59,7 +61,7 @@ def resealed(data: bytes) -> bytes:
 
 
 def same(one: Frame, other: Frame) -> bool:
-    names = ("kind", "epoch", "sender", "pipeline", "stage", "slots", "dtype", "width", "rows")
+    names = ("kind", "epoch", "sender", "pipeline", "stage", "slots", "dtype", "width", "rows", "until")
     return all(getattr(one, name) == getattr(other, name) for name in names) and bytes(one.payload) == bytes(
         other.payload
     )
@@ -96,7 +98,7 @@ def test_any_change_is_found(frame: Frame, data: st.DataObject) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_frame_or_malformed(junk: bytes) -> None:
-    for data in (junk, resealed(b"SWF1" + junk.ljust(8, b"\0"))):
+    for data in (junk, resealed(MAGIC + junk.ljust(8, b"\0"))):
         try:
             frame = decode(data)
         except Malformed:
@@ -132,14 +134,14 @@ def test_headers_with_a_right_checksum_are_still_checked(frame: Frame, data: st.
 )
 def test_limits(fields: tuple[int, ...], why: str) -> None:
     kind, dtype, n_slots, width, rows = fields
-    data = HEADER.pack(b"SWF1", 0, kind, dtype, n_slots, 0, 0, 0, width, rows, bytes(8))
+    data = HEADER.pack(MAGIC, 0, kind, dtype, n_slots, 0, 0, 0, width, rows, bytes(8), 0)
     with pytest.raises(Malformed, match=why):
         decode(resealed(data))
 
 
 @pytest.mark.parametrize(("rows", "logits", "position"), [(0, 0, 0), (1, 2, 0), (1, 0, 1 << 31)])
 def test_slots_that_make_no_sense(rows: int, logits: int, position: int) -> None:
-    head = HEADER.pack(b"SWF1", 0, 1, 0, 1, 0, 0, 0, 0, 0, bytes(8))
+    head = HEADER.pack(MAGIC, 0, 1, 0, 1, 0, 0, 0, 0, 0, bytes(8), 0)
     slot = SLOT.pack(bytes(8), 0, position, rows, logits)
     with pytest.raises(Malformed, match="frame slot"):
         decode(resealed(head + slot))

@@ -54,7 +54,7 @@ class Devices(Panel):
 def _summary(rows: tuple[DeviceRow, ...]) -> str:
     if not rows:
         return ""
-    used = sum(row.role != "standby" for row in rows)
+    used = sum(row.role in ("driver", "worker") for row in rows)
     lost = sum(row.state == "lost" for row in rows)
     failed = sum(row.state == "failed" for row in rows)
     parts = [f"{len(rows)} known", *([f"{used} in the plan"] if used else [])]

@@ -18,6 +18,7 @@ _KEYS = (
 _WORDS = (
     ("driver", "holds the first and last units, chooses tokens"),
     ("worker", "runs some of the model's layers"),
+    ("spare", "keeps another's units loaded, in case it is lost"),
     ("standby", "takes no part in the plan"),
     ("host", "plans for the swarm; another can take over"),
     ("units", "embed, layers by number, head"),

@@ -5,10 +5,11 @@ from itertools import groupby
 from textual.content import Content
 
 from swisd.tui import words
+from swisd.tui.cover import cover_line, gap_line
 from swisd.tui.palette import fill
 from swisd.tui.rows import SegmentRow, Totals
 from swisd.tui.view import SwarmView, plan_hint
-from swisd.tui.widgets.panel import Panel
+from swisd.tui.widgets.panel import WIDE, Panel
 
 
 class PlanBar(Panel):
@@ -24,6 +25,7 @@ class PlanBar(Panel):
             out.extend(Content.styled(" " + part, "$text-accent") for part in words.wrap(hint, room - 1))
         if view.segments:
             out.append(_figures(view.totals, room))
+        out.extend(_cover(view, room))
         return out
 
 
@@ -81,6 +83,22 @@ def _predicted(segment: SegmentRow, size: int) -> str:
         return segment.trouble
     figure = f"{words.millis(segment.predicted_ms)} ms"
     return figure if segment.predicted_ms > 0 and size > len(figure) else ""
+
+
+def _cover(view: SwarmView, room: int) -> list[Content]:
+    """Who stands in for whom, by letters; in a wide window also what it means that nobody does."""
+    if not view.cover:
+        return []
+    title = " spares    "
+    parts = words.wrap(cover_line(view.cover, view.letters), room - len(title))
+    out = [
+        Content.assemble((title if not number else " " * len(title), "$text-muted"), part)
+        for number, part in enumerate(parts)
+    ]
+    if room >= WIDE:  # `swisd plan` has it in any window
+        gap = words.wrap(gap_line(view.cover), room - 1)
+        out.extend(Content.styled(" " + part, "$text-warning") for part in gap)
+    return out
 
 
 def _figures(totals: Totals, room: int) -> Content:
