@@ -97,9 +97,10 @@ class Driver:
         if session is None:
             self._local.drop("rows of a session that ended")
             return
-        if session.running and slot.step > min(session.running):
+        if any(step < slot.step and step not in session.at_head for step in session.running):
             self.recovery.start(session, "rows were lost on their way", now, out)
             return
+        session.at_head.add(slot.step)
         if activation.rows == 0:
             self._went_round(session, slot.step, now, out)
             return
