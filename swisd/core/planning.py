@@ -6,7 +6,7 @@ from dataclasses import replace
 from swisd.core import deadlines
 from swisd.core.costmodel import Unpriced, predict
 from swisd.core.effects import Notice, Publish
-from swisd.core.failover import choose_spares, patch, ranges_of
+from swisd.core.failover import choose_spares, patch, ranges_of, still_kept
 from swisd.core.local import Effects, Local
 from swisd.core.membership import Membership
 from swisd.core.messages import Beat
@@ -220,11 +220,7 @@ class Planning:
             return False
         if not pipelines:
             return False
-        here = {item.device for item in devices}
-        taken = {(device, units) for device, ranges in ranges_of(pipelines).items() for units in ranges}
-        spares = tuple(
-            item for item in current.spares if item.device in here and (item.device, item.units) not in taken
-        )
+        spares = still_kept(replace(current, pipelines=pipelines), devices, manifest)
         used = devices_of(pipelines)
         verdicts = tuple(
             replace(item, used=True, reason=f"runs what was lost with {self._names(gone)}")

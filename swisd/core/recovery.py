@@ -228,7 +228,7 @@ class Recovery:
             out.append(SetTimer(f"repair:{session.key}", now + deadlines.MOVING))
             return
         attempt.running = {span.until: span.end for span in found}
-        attempt.rows = sum(span.end - span.start for span in found)
+        attempt.rows = sum(span.end - span.start for span in found) + max(0, session.first_wanted - end)
         if not found:
             self._go_on(attempt, now, out)
             return
