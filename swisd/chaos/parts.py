@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from swisd.chaos.device import Line
 
 _NOTICED = re.compile(
-    r"does not answer|-> (?:suspect|dead)|the bus is lost|not connected to the bus"
-    r"|the host is (?:silent|lost)|\w left$"
+    r"does not answer|-> (?:suspect|dead)|\bis lost\b|not connected to the bus|the host is silent|\w left$"
 )
 _PLANNED = re.compile(r"\bplan (\d+) \(.*\): \d+ device")
 _ACTIVE = re.compile(r"\bplan (\d+) is (?:in force|active)")

@@ -153,7 +153,7 @@ class Host:
         elif call.op == "suspect":
             self._lose(call.about, "it does not answer", now, out)
         elif planning.can_do_without(call.about):
-            planning.ban(call.about, call.note or "it was late again and again", now)
+            planning.ban(call.about, "was late again and again", now)
 
     def on_provided(self, now: float) -> None:
         self.provision.on_provided()

@@ -48,8 +48,9 @@ class Planning:
         self.plan, self._serving, self._renew, self._covered = None, None, "", None
         if plan is not None:
             self.epoch = max(self.epoch, plan.epoch)
-            if plan.active and plan.pipelines and plan.host != self._local.device:
-                self.plan, self._serving, self._renew = plan, plan, "the host changed"
+            if plan.active and plan.pipelines:
+                self.plan = self._serving = plan
+                self._renew = "the host changed" if plan.host != self._local.device else ""
         self._dirty_since = now
 
     def forget(self) -> None:
@@ -274,7 +275,8 @@ class Planning:
 
     def _broken(self, plan: Plan) -> str:
         """Why a plan can no longer run, with the devices' names; empty while it can."""
-        reason = broken(plan, [entry.device for entry in self.members.present()], self._bans)
+        here = [entry.device for entry in self.members.present()]
+        reason = broken(plan, here, {item: why for item, (_, why) in self._bans.items()})
         for device in devices_of(plan.pipelines):
             reason = reason.replace(f"device {device}", self._name(device))
         return reason

@@ -35,6 +35,8 @@ class Attempt:
     silent: set[str] = field(default_factory=set)
     held: dict[int, Held] = field(default_factory=dict)
     running: dict[int, int] = field(default_factory=dict)  # last stage of a span -> position to be reached
+    made: dict[str, int] = field(default_factory=dict)  # device -> how far it got with them
+    checked_at: float = 0.0  # when that was last asked
     rows: int = 0
     waits: int = 0  # times that caches on their way are waited for
 
@@ -53,6 +55,7 @@ class Recovery:
         self._local, self._begin, self._feed, self._give_up = local, begin, feed, give_up
         self._attempts: dict[str, Attempt] = {}
         self._named: set[tuple[int, str]] = set()  # (epoch, device) that the host was told of
+        self._moved_at = 0.0  # when rows that are run again last advanced
         self._strikes: dict[str, list[float]] = {}  # device -> when it was found late
 
     def __len__(self) -> int:
@@ -130,7 +133,12 @@ class Recovery:
             attempt.held.update({item.stage: item for item in repair.held if item.stage in mine})
             if not attempt.silent:
                 self._judge(attempt, plan, now, out)
+        elif repair.op == "held" and repair.step == attempt.step and attempt.running:
+            made = sum(item.made for item in repair.held if item.stage in attempt.running)
+            if made > attempt.made.get(repair.device, 0):
+                attempt.made[repair.device], self._moved_at = made, now
         elif repair.op == "done" and attempt.running.get(repair.until) == repair.end:
+            self._moved_at = now
             del attempt.running[repair.until]
             if not attempt.running:
                 self._go_on(attempt, now, out)
@@ -145,7 +153,7 @@ class Recovery:
             self._ask("resume", attempt, now, out)
             return
         if not attempt.silent:
-            self.start(attempt.session, "rows that are run again do not come round", now, out)
+            self._still_running(attempt, plan, now, out)
             return
         if not self._local.connected:  # nobody can hear, so nobody is silent
             attempt.asked = 0
@@ -229,6 +237,9 @@ class Recovery:
             return
         attempt.running = {span.until: span.end for span in found}
         attempt.rows = sum(span.end - span.start for span in found) + max(0, session.first_wanted - end)
+        for span in found:
+            device = plan.pipelines[0].stages[span.until].device
+            attempt.made[device] = attempt.made.get(device, 0) + span.start
         if not found:
             self._go_on(attempt, now, out)
             return
@@ -261,6 +272,16 @@ class Recovery:
                     self._begin(
                         Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids, span.until), now, out
                     )
+
+    def _still_running(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
+        """Rows that are run again take long: as long as any session's advance, the others wait in line."""
+        if attempt.checked_at > 0.0 and self._moved_at <= attempt.checked_at:
+            self.start(attempt.session, "rows that are run again do not come round", now, out)
+            return
+        attempt.checked_at = now
+        stages = plan.pipelines[0].stages
+        self._publish("probe", attempt, {stages[until].device for until in attempt.running}, out)
+        out.append(SetTimer(f"repair:{attempt.session.key}", now + deadlines.REPLAY))
 
     def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:
         session = attempt.session

@@ -1,6 +1,6 @@
 """When a new plan is worth its price: every change of plan costs loading and a replay of running sessions."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from swisd.core.failover import ranges_of
 from swisd.core.model import Manifest
@@ -11,11 +11,11 @@ JUMP = 1 << 32  # epochs go up one by one: what is further away was never made b
 WORTH = 0.85  # a new plan must promise at most this part of the current one's time
 
 
-def broken(plan: Plan, present: Sequence[str], failed: Collection[str]) -> str:
+def broken(plan: Plan, present: Sequence[str], banned: Mapping[str, str]) -> str:
     """Why a plan can no longer run, in words; empty while it can."""
     for device in sorted(devices_of(plan.pipelines)):
-        if device in failed:
-            return f"device {device} could not load its shard"
+        if device in banned:
+            return f"device {device} {banned[device]}"
         if device not in present:
             return f"device {device} is gone"
     return ""

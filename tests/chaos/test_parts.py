@@ -1,5 +1,7 @@
 """The parts of a pause, read from what devices say."""
 
+import pytest
+
 from swisd.chaos.device import Line
 from swisd.chaos.parts import PauseParts, pause_parts
 
@@ -18,6 +20,19 @@ def test_all_parts_of_a_pause():
         (11.8, "ann", "09:00:02 session ab12..: replayed 200 positions in 0.41 s"),
     )
     assert pause_parts(lines, 10.0, 12.0, 6) == PauseParts(0.4, 0.9, 1.3, 0.41, 200, 2.0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "warning: bob does not answer", "bob is lost: its connection broke", "bob: suspect -> dead",
+        "bob left", "not connected to the bus: timed out",
+        "warning: the host is silent: looking for the next one",
+    ],
+)  # fmt: skip
+def test_many_words_for_a_loss(words: str):
+    lines = said((10.1, "ann", "rows to bob go over the bus"), (10.25, "ann", f"09:00:01 {words}"))
+    assert pause_parts(lines, 10.0, 12.0, 6).noticed_s == 0.25
 
 
 def test_only_what_was_found_is_told():

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.live, pytest.mark.model, pytest.mark.timeout(420)]
 
 CAMPAIGN_S = 400.0
 KILLS = 20
-MIXED = ("chaos", "--kill", "mixed", "--rounds", "9", "--tokens", "60", "--json")
+MIXED = ("chaos", "--kill", "mixed", "--rounds", "9", "--tokens", "40", "--json")
 
 
 @contextmanager
