@@ -89,6 +89,7 @@ class Asker:
         self._rows = 0  # scored positions delivered
         self._seen_rows = 0  # scored positions of this attempt
         self._moved = 0.0
+        self._nowhere: float | None = None  # since when the model fits nowhere
         self._signs: object = None
         self._said = ""
         self._began = 0.0
@@ -112,12 +113,17 @@ class Asker:
                 out.append(SetTimer("ask", now + deadlines.RENEW))
             case Received(message=Plan() as plan):
                 self._on_plan(plan, now, out)
+                self._see_whether_it_fits(now, out)
             case Received(message=Digest() as digest):
                 self._on_digest(digest, now, out)
+                self._see_whether_it_fits(now, out)
             case Received(sender=sender, message=Out() as said):
                 self._on_out(sender, said, now, out)
             case Timer(name="ask"):
                 self._on_timer(now, out)
+            case Timer(name="fit"):
+                if self._nowhere is not None and now - self._nowhere >= self._no_fit:
+                    self._end("error", self._why_waiting(), out)
             case Timer(name="again"):
                 if self._asked is None and self._plan is not None:
                     self._submit(now, out)
@@ -262,9 +268,6 @@ class Asker:
             self._cancel(out)
             self._end("error", f"nothing moved for {self._patience:.0f} s: {self._why_waiting()}", out)
             return
-        if self._fits_nowhere() and now - self._moved > self._no_fit:
-            self._end("error", self._why_waiting(), out)
-            return
         if self._asked is not None:
             self._renew(out)
         elif self._plan is not None:
@@ -275,6 +278,13 @@ class Asker:
         if self._asked is not None:
             ask = Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=self._next)
             out.append(Publish(ask, to=self._asked.pipelines[0].driver))
+
+    def _see_whether_it_fits(self, now: float, out: list[AskerEffect]) -> None:
+        if not self._fits_nowhere():
+            self._nowhere = None
+        elif self._nowhere is None:
+            self._nowhere = now
+            out.append(SetTimer("fit", now + self._no_fit))
 
     def _fits_nowhere(self) -> bool:
         """Whether the plan says that there is none, and no device is doing anything that could change it."""
@@ -290,7 +300,7 @@ class Asker:
 
     def _end(self, finish: FinishReason, error: str, out: list[AskerEffect], prompt_ms: float = 0.0) -> None:
         self.ended = True
-        out.extend((CancelTimer("ask"), CancelTimer("again")))
+        out.extend((CancelTimer("ask"), CancelTimer("again"), CancelTimer("fit")))
         out.append(Ended(finish, error, self._asked or self._plan, prompt_ms))
 
     def _tell(self, text: str, out: list[AskerEffect]) -> None:

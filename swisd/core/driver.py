@@ -10,7 +10,7 @@ from swisd.core.events import StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.recovery import Recovery
-from swisd.core.session import CHUNK, Session
+from swisd.core.session import Session
 from swisd.core.types import Plan, Scores
 from swisd.core.worker import Worker
 
@@ -97,9 +97,10 @@ class Driver:
         if session is None:
             self._local.drop("rows of a session that ended")
             return
-        if session.running and slot.step > min(session.running):
+        if any(step < slot.step and step not in session.at_head for step in session.running):
             self.recovery.start(session, "rows were lost on their way", now, out)
             return
+        session.at_head.add(slot.step)
         if activation.rows == 0:
             self._went_round(session, slot.step, now, out)
             return
@@ -365,7 +366,8 @@ class Driver:
         else:
             row_ms = plan.prediction.prompt_token_ms if plan is not None else 0.0
             token_ms = plan.prediction.token_ms if plan is not None else 0.0
-            rows = sum(len(item.ids) for item in session.running.values()) + CHUNK
+            others = [item for item in self._sessions.values() if item.finish is None]
+            rows = sum(len(item.ids) for other in others for item in other.running.values())
             predicted = deadlines.STEP_TIMES * max(rows * row_ms, token_ms) / 1000.0
             lately = deadlines.ROUND_TIMES * max(self._rounds, default=0.0)
             usual = max(deadlines.LATE_UNKNOWN, predicted, lately)

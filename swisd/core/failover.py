@@ -135,3 +135,15 @@ def choose_spares(
         spares += [Spare(best[2], *units) for units in ranges]
         held.setdefault(best[2], set()).update(ranges)
     return tuple(spares), tuple(uncovered)
+
+
+def still_kept(plan: Plan, devices: Sequence[Capability], manifest: Manifest) -> tuple[Spare, ...]:
+    """The spares of a plan whose devices are here, and have room for them beside what they run by now."""
+    runs = ranges_of(plan.pipelines)
+    kept: list[Spare] = []
+    for item in devices:
+        own = set(runs.get(item.device, ()))
+        spares = [spare for spare in plan.spares if spare.device == item.device and spare.units not in own]
+        need = memory_of(manifest, {*own, *(spare.units for spare in spares)}, plan.context)
+        kept += spares if need <= item.memory_bytes else []
+    return tuple(kept)

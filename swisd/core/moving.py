@@ -25,6 +25,7 @@ class Gift:
     """Caches of some layers on their way to a device: how far, by session."""
 
     sent: dict[str, int] = field(default_factory=dict)
+    goals: dict[str, int] = field(default_factory=dict)  # what was here when it was asked for
     reading: set[str] = field(default_factory=set)
     told: bool = False
 
@@ -79,8 +80,9 @@ class Moving:
         if any(then.get(unit) != sender for unit in range(*units)):
             self._local.drop("caches of another device's layers are asked for")
             return
-        self._gifts[sender, units] = Gift()
-        for session in self._worker.sessions():
+        held = {session: self._worker.length(session, units) for session in self._worker.sessions()}
+        self._gifts[sender, units] = Gift(goals={session: at for session, at in held.items() if at})
+        for session in held:
             self._read(sender, units, session, out)
         self._tell(sender, units, out)
 
@@ -88,6 +90,7 @@ class Moving:
         """A step of a session is done: what it added goes the same way."""
         for sender, units in self._gifts:
             self._read(sender, units, session, out)
+            self._tell(sender, units, out)
 
     def on_read(self, event: KvRead, out: Effects) -> None:
         """Rows that were asked for: send them, and go on."""
@@ -111,9 +114,11 @@ class Moving:
         out.append(ReadKv(to, self._epoch, session, units, at, min(length - at, most)))
 
     def _tell(self, to: str, units: Units, out: Effects) -> None:
-        """Say once that what was here is sent; what comes later is little."""
-        gift = self._gifts[to, units]
-        if not gift.told and not gift.reading:
+        """Say once that what was here is sent; what comes later is little, and without end."""
+        gift, here = self._gifts[to, units], self._worker.sessions()
+        if not gift.told and all(
+            gift.sent.get(key, 0) >= gift.goals[key] for key in here if key in gift.goals
+        ):
             gift.told = True
             word = Repair(
                 "moved", NO_SESSION, self._epoch, 0, self._local.device, start=units[0], end=units[1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from swisd.core import deadlines
 from swisd.core.costmodel import Unpriced, predict
 from swisd.core.effects import Notice, Publish
-from swisd.core.failover import choose_spares, patch, ranges_of
+from swisd.core.failover import choose_spares, patch, ranges_of, still_kept
 from swisd.core.local import Effects, Local
 from swisd.core.membership import Membership
 from swisd.core.messages import Beat
@@ -35,6 +35,7 @@ class Planning:
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
         self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._active_at = 0.0
+        self._mended_at = -deadlines.CALM
         self._bans: dict[str, tuple[float, str]] = {}
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
         self._reborn: set[str] = set()  # devices of the plan that began anew, with nothing in memory
@@ -166,8 +167,11 @@ class Planning:
                 return
         if now - self._dirty_since < deadlines.SETTLE:
             return
+        unfit = ""
         if current is not None and current.pipelines:
-            reason = self._broken(current) or self._renew or self._unfit(current, manifest)
+            reason = self._broken(current) or self._renew
+            unfit = "" if reason else self._unfit(current, manifest)
+            reason = reason or unfit
             if not reason and any(entry.liveness == "suspect" for entry in self.members.present()):
                 return  # wait for the deadline to tell
         else:
@@ -178,6 +182,8 @@ class Planning:
         config = self._local.config
         context, least = min(manifest.context, config.context), config.min_context
         found = place(manifest, sha, devices, config.device, Wish(context, least, config.objective))
+        if unfit and not found.pipelines:
+            return  # what is loaded stays: no plan at all would be worse
         if not reason and current is not None:
             if not found.pipelines:
                 return
@@ -215,11 +221,7 @@ class Planning:
             return False
         if not pipelines:
             return False
-        here = {item.device for item in devices}
-        taken = {(device, units) for device, ranges in ranges_of(pipelines).items() for units in ranges}
-        spares = tuple(
-            item for item in current.spares if item.device in here and (item.device, item.units) not in taken
-        )
+        spares = still_kept(replace(current, pipelines=pipelines), devices, manifest)
         used = devices_of(pipelines)
         verdicts = tuple(
             replace(item, used=True, reason=f"runs what was lost with {self._names(gone)}")
@@ -229,7 +231,7 @@ class Planning:
             else item
             for item in current.verdicts
         )
-        self._renew = ""
+        self._renew, self._mended_at = "", now
         self.epoch += 1
         plan = replace(
             current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, spares=spares,
@@ -247,8 +249,11 @@ class Planning:
         manifest: Manifest,
         now: float,
     ) -> bool:
-        """Under running sessions a plan changes only where both plans fit the memory, and not often."""
-        if not self.busy():
+        """Under running sessions a plan changes only where both plans fit the memory, and not often.
+
+        Those of a driver that was lost are in no heartbeat until another one has taken them up.
+        """
+        if not self.busy() and now - self._mended_at >= deadlines.CALM:
             return True
         calm = now - self._active_at >= deadlines.CALM
         return (

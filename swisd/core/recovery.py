@@ -236,7 +236,7 @@ class Recovery:
             out.append(SetTimer(f"repair:{session.key}", now + deadlines.MOVING))
             return
         attempt.running = {span.until: span.end for span in found}
-        attempt.rows = sum(span.end - span.start for span in found)
+        attempt.rows = sum(span.end - span.start for span in found) + max(0, session.first_wanted - end)
         for span in found:
             device = plan.pipelines[0].stages[span.until].device
             attempt.made[device] = attempt.made.get(device, 0) + span.start

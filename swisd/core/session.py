@@ -49,6 +49,7 @@ class Session:
     todo: deque[Pass] = field(default_factory=deque)
     running: dict[int, Pass] = field(default_factory=dict)
     fed_at: dict[int, float] = field(default_factory=dict)  # step -> when its rows were fed
+    at_head: set[int] = field(default_factory=set)  # steps whose rows came as far as the head
     next_step: int = 0
     emitted: list[int] = field(default_factory=list)
     scored: int = 0
@@ -97,6 +98,7 @@ class Session:
     def halt(self) -> None:
         """Nothing is under way any more, and nothing is fed, until it is lined up again."""
         self.running.clear()
+        self.at_head.clear()
         self.fed_at.clear()
         self.todo.clear()
 
@@ -157,6 +159,7 @@ class Session:
 
     def acknowledge(self, step: int) -> bool:
         """A pass went round; True if it was awaited."""
+        self.at_head.discard(step)
         return self.running.pop(step, None) is not None
 
     def on_token(self, token: int, now: float) -> Out:

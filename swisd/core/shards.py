@@ -37,6 +37,8 @@ class Shards:
         if self.holds_wanted:
             return True
         keep = next(keep for keep in ((*in_service, *self._spare), in_service, ()) if self._fit(plan, keep))
+        if not set(in_service) <= set(keep):
+            self._max_tokens = plan.context  # that of the plan in service may leave no room
         local.loaded = tuple(units for units in local.loaded if units in (*self._wanted, *keep))
         out.append(Notice("info", f"plan {plan.epoch}: gets and loads {describe(plan, local.device)}"))
         self._load(plan, self._wanted, keep, out)
@@ -60,6 +62,7 @@ class Shards:
             self._spare, self._refused = spare, ()
         missing = [units for units in spare if units not in (*local.loaded, *self._refused)]
         if missing and not self._loading and self.holds_wanted:
+            self._max_tokens = plan.context
             self._load(plan, tuple(dict.fromkeys((*self._wanted, *spare))), (), out)
 
     def clear(self, out: Effects) -> None:

@@ -323,6 +323,32 @@ def test_a_digest_that_comes_before_the_plan_worries_nobody():
     assert desk.words == []
 
 
+def test_that_the_model_fits_nowhere_is_said_in_time():
+    """Other news in between, of devices that do nothing about it, do not put it off."""
+    desk = Desk(plan=None)
+    desk.hear(a_digest(a_member())), desk.hear(a_plan(problem="33 MiB missing"))
+    assert desk.timers["fit"] == desk.now + deadlines.NO_FIT
+    desk.now += deadlines.NO_FIT - 0.5
+    desk.hear(a_digest(a_member(state="ready"), note="news"))
+    desk.do(Timer("fit"))
+    assert desk.ended is None
+    desk.now += 0.5
+    desk.do(Timer("fit"))
+    assert desk.ended is not None and desk.ended.error == "33 MiB missing"
+
+
+@pytest.mark.parametrize("state", ["measuring", "fetching", "loading"])
+def test_while_a_device_is_about_to_help_it_is_waited_for(state: str):
+    desk = Desk(plan=None)
+    desk.hear(a_digest(a_member())), desk.hear(a_plan(problem="33 MiB missing"))
+    desk.hear(a_digest(a_member(state=state)))
+    desk.now += 2 * deadlines.NO_FIT
+    desk.do(Timer("fit"))
+    assert desk.ended is None
+    desk.hear(a_digest(a_member()))
+    assert desk.timers["fit"] == desk.now + deadlines.NO_FIT
+
+
 def test_queue_and_bus_are_said():
     desk = Desk()
     desk.hear(desk.out(0, waiting=2)), desk.hear(desk.out(0, waiting=2))

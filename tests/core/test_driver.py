@@ -377,6 +377,29 @@ def test_scores_come_in_order_and_end_with_stop():
     assert outs(effects)[-1].finish == "stop"
 
 
+def test_the_head_of_one_pass_may_run_while_the_next_arrives():
+    """A short last pass of a scored prompt is quicker than the head of the long one before it."""
+    desk = Desk(RING)
+    effects, frames = desk.ask(a_start(prompt=(1,) * (CHUNK + 2), score_top=1)), []
+    for _ in range(2):
+        (step,) = [item for item in steps(effects) if item.work.stage == 0]
+        effects = desk.do(StepDone(step.work, step.activation.rows, (0,), 1.0))
+        frames += [replace(item.activation, stage=2) for item in kinds(effects, SendFrame)]
+    heads = [steps(desk.do(FrameArrived(an_id(2), frame))) for frame in frames]
+    assert [[step.work.step for step in found] for found in heads] == [[0], [1]]
+
+
+def test_rows_that_overtake_lost_ones_reach_no_head():
+    desk = Desk(RING)
+    effects, frames = desk.ask(a_start(prompt=(1,) * (CHUNK + 2), score_top=1)), []
+    for _ in range(2):
+        (step,) = [item for item in steps(effects) if item.work.stage == 0]
+        effects = desk.do(StepDone(step.work, step.activation.rows, (0,), 1.0))
+        frames += [replace(item.activation, stage=2) for item in kinds(effects, SendFrame)]
+    effects = desk.do(FrameArrived(an_id(2), frames[1]))
+    assert steps(effects) == [] and [word.op for word in said(effects, Repair)] == ["resume"]  # type: ignore[union-attr]
+
+
 def test_rows_of_an_ended_session_are_dropped_at_the_head():
     desk = Desk(RING)
     (step,) = steps(desk.ask(a_start()))

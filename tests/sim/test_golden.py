@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from invariants import Invariants, run_to_active, run_to_end
 
+from swisd.sim.faults import FaultyWorld
 from swisd.sim.toy import toy_manifest
-from swisd.sim.world import Speed, World
+from swisd.sim.world import Speed
 
 GOLDEN = Path(__file__).parent / "golden"
 MIB = 1 << 20
@@ -24,8 +25,9 @@ class Stage:
     """A world without jitter, whose transcript also holds what the scenario does and what came of it."""
 
     def __init__(self, layers: int = 24) -> None:
-        self.world = World(0, toy_manifest(layers), jitter=0.0)
+        self.world = FaultyWorld(0, toy_manifest(layers), jitter=0.0)
         self.invariants = Invariants(self.world)
+        self.invariants.limits = self.world.limits
 
     def add(self, name: str, memory_mib: int = 120, *, layer_ms: float = 5.0, holds: bool = False) -> str:
         self.say(f"{name} joins with {memory_mib} MiB")
@@ -58,10 +60,35 @@ class Stage:
         for verdict in plan.verdicts:
             self.say(f"{names[verdict.device]} {verdict.reason}")
 
-    def driver(self) -> str:
+    def ring(self) -> list[str]:
         plan = self.invariants.plan()
         assert plan is not None
-        return plan.pipelines[0].driver
+        return [stage.device for stage in plan.pipelines[0].stages]
+
+    def driver(self) -> str:
+        return self.ring()[0]
+
+    def covered(self) -> None:
+        """Wait until devices with room to spare keep others' units loaded."""
+        self.world.run(2.0)
+        plan = self.invariants.plan()
+        assert plan is not None
+        for spare in plan.spares:
+            device = self.world.devices[spare.device]
+            assert spare.units in device.shards
+            self.say(f"{self.name(spare.device)} keeps [{spare.start}, {spare.end}) to spare")
+
+    def name(self, ident: str) -> str:
+        return self.world.devices[ident].machine.local.config.name
+
+    def kill(self, *idents: str) -> None:
+        for ident in idents:
+            self.world.kill(ident)
+
+    def paused(self, most: float) -> None:
+        """The longest time between two tokens of any answer."""
+        self.say(f"longest pause {self.invariants.longest_pause:.2f} s")
+        assert self.invariants.longest_pause <= most
 
     def show_hosts(self) -> None:
         """Who leads, and whom each device follows."""
@@ -329,6 +356,195 @@ def scoring() -> Stage:
     stage.active()
     stage.ask(0, prompt=tuple(range(60)) * 5, score_top=3)
     stage.end()
+    return stage
+
+
+def four(*layer_ms: float) -> tuple[Stage, list[str]]:
+    """Four devices of which two run the model and the others stand by, and an answer that began 1 s ago.
+
+    What has to be run again is as slow as it was, so the pauses below hold for short answers only.
+    """
+    stage = Stage()
+    speeds = layer_ms or (5.0, 5.0, 5.0, 5.0)
+    named = zip(("laptop", "pi", "phone", "tablet"), speeds, strict=True)
+    names = [stage.add(name, 220, holds=True, layer_ms=speed) for name, speed in named]
+    stage.active()
+    stage.covered()
+    stage.ask(60)
+    stage.world.run(1.0)
+    return stage, names
+
+
+@scenario
+def a_worker_is_killed_and_a_spare_takes_over() -> Stage:
+    stage, names = four()
+    worker = stage.ring()[1]
+    assert worker != names[0]
+    stage.kill(worker)
+    stage.end()
+    stage.paused(1.5)
+    stage.world.run(5.0)
+    stage.show_plan()
+    return stage
+
+
+@scenario
+def the_driver_is_killed_and_a_spare_takes_over() -> Stage:
+    stage, names = four(6.0, 6.0, 5.0, 5.0)
+    driver = stage.driver()
+    assert driver != names[0]
+    stage.kill(driver)
+    stage.end()
+    stage.paused(1.5)
+    return stage
+
+
+@scenario
+def the_host_is_killed_and_runs_nothing() -> Stage:
+    """Nobody waits for a plan: the answer goes on while the bus moves."""
+    stage, names = four(30.0, 5.0, 5.0, 5.0)
+    assert names[0] not in stage.ring()
+    stage.kill(names[0])
+    stage.end()
+    stage.paused(3.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def the_host_that_is_also_driver_is_killed_and_a_spare_takes_over() -> Stage:
+    stage, names = four()
+    assert stage.driver() == names[0]
+    stage.kill(names[0])
+    stage.end()
+    stage.paused(3.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def two_devices_are_killed_at_once_and_the_others_have_room() -> Stage:
+    stage, names = four(6.0, 5.0, 5.0, 6.0)
+    driver, worker = stage.ring()[:2]
+    assert names[0] not in (driver, worker)
+    stage.kill(driver, worker)
+    stage.end()
+    stage.paused(3.0)
+    stage.show_plan()
+    return stage
+
+
+@scenario
+def two_devices_are_killed_at_once_and_the_rest_is_too_small() -> Stage:
+    """Whoever asked hears soon what is missing."""
+    stage = Stage()
+    names = [stage.add(name, 120, holds=True) for name in ("laptop", "pi", "phone", "tablet")]
+    stage.active()
+    stage.covered()
+    key = stage.ask(60)
+    stage.world.run(2.0)
+    killed = stage.world.now
+    stage.kill(names[1], names[2])
+    stage.end()
+    ended = stage.world.streams[key].ended
+    assert ended is not None and ended.finish == "error" and "MiB missing" in ended.error
+    assert stage.world.now - killed <= 5.0
+    return stage
+
+
+@scenario
+def a_frozen_worker_is_found_before_its_heartbeats_are_missed() -> Stage:
+    stage, names = four()
+    stage.world.run(1.0)  # until the driver knows how long a token takes
+    worker = stage.ring()[1]
+    stage.world.freeze(worker)
+    stage.world.run(8.0)
+    stage.world.thaw(worker)
+    stage.end()
+    stage.paused(2.5)
+    stage.world.run(5.0)
+    stage.show_plan()
+    return stage
+
+
+@scenario
+def a_worker_freezes_before_its_pace_is_known() -> Stage:
+    stage, _ = four()
+    stage.world.freeze(stage.ring()[1])
+    stage.end()
+    stage.paused(3.5)
+    return stage
+
+
+@scenario
+def a_lane_breaks_and_is_made_again() -> Stage:
+    stage, _ = four()
+    driver, worker = stage.ring()[:2]
+    stage.say("the lane from the driver to the worker breaks, and nothing on it arrives")
+    stage.world.break_lane(driver, worker)
+    stage.world.run(0.05)
+    stage.world.lanes_down.clear()
+    stage.end()
+    stage.paused(1.5)
+    plan = stage.invariants.plan()
+    assert plan is not None and plan.epoch == 1  # both are there still
+    return stage
+
+
+@scenario
+def a_lane_swallows_rows_for_a_while() -> Stage:
+    stage, _ = four()
+    stage.world.run(1.0)  # until the driver knows how long a token takes
+    lane = frozenset(stage.ring()[:2])
+    stage.say("the lane swallows rows for 0.2 s, and nobody is told")
+    stage.world.lanes_mute.add(lane)
+    stage.world.run(0.2)
+    stage.world.lanes_mute.clear()
+    stage.end()
+    stage.paused(1.5)
+    return stage
+
+
+@scenario
+def a_device_is_slow_for_a_moment() -> Stage:
+    """It is asked, and answers: nothing is run again and nobody is lost."""
+    stage, _ = four()
+    device = stage.world.devices[stage.ring()[1]]
+    usual, device.speed = device.speed, Speed(60.0, 100.0)
+    stage.say("the worker is 12 times slower for 3 s")
+    stage.world.run(3.0)
+    device.speed = usual
+    stage.end()
+    plan = stage.invariants.plan()
+    assert plan is not None and plan.epoch == 1
+    return stage
+
+
+@scenario
+def a_device_that_stays_slow_is_moved_out() -> Stage:
+    stage, _ = four()
+    worker = stage.ring()[1]
+    device = stage.world.devices[worker]
+    stage.ask(200)
+    device.speed = Speed(60.0, 100.0)
+    stage.say("the worker is 12 times slower from now on")
+    stage.world.run(40.0)
+    assert worker not in stage.ring()
+    stage.end(600.0)
+    return stage
+
+
+@scenario
+def a_device_joins_and_one_leaves_in_mid_answer() -> Stage:
+    """Who comes helps only where it is worth it; who leaves says so, and its spare goes on."""
+    stage, _ = four()
+    worker = stage.ring()[1]
+    stage.add("desktop", 220, holds=True)
+    stage.world.run(1.0)
+    stage.say(f"{stage.name(worker)} leaves")
+    stage.world.leave(worker)
+    stage.end()
+    stage.paused(1.5)
     return stage
 
 
