@@ -82,7 +82,7 @@ class Asker:
         self._pause = 0.0
         self._plan: Plan | None = None
         self._asked: Plan | None = None  # the plan under which the running attempt was submitted
-        self._since = 0  # epoch at its submission: words of a lower one are about an earlier attempt
+        self._base = 0  # tokens at its submission: others are said of an earlier attempt
         self._next = 0  # index of the next message of this attempt
         self._early: dict[int, Out] = {}
         self._emitted = list(request.emitted)
@@ -179,7 +179,9 @@ class Asker:
     def _on_out(self, sender: str, said: Out, now: float, out: list[AskerEffect]) -> None:
         if self._asked is None or sender != self._asked.pipelines[0].driver:
             return  # a driver of an earlier plan
-        if said.session != self.session or (said.epoch < self._since and not said.retry):
+        if said.session != self.session:
+            return
+        if said.base != self._base and (said.tokens or said.finish in ("stop", "length")):
             return
         self._moved = now
         if said.alive:
@@ -246,7 +248,7 @@ class Asker:
             )
             return
         self._submitted += 1
-        self._asked, self._since, self._next, self._moved = plan, plan.epoch, 0, now
+        self._asked, self._base, self._next, self._moved = plan, len(self._emitted), 0, now
         self._early.clear()
         self._seen_rows = 0
         request = self._request

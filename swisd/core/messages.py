@@ -137,12 +137,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """From a driver to the asker: `index` counts the messages of a session without a gap."""
+    """From a driver to the asker: `index` counts the messages of a session without a gap.
+
+    `base` is the number of tokens that the asker had when it asked: where a session is started again with
+    the same driver, it tells which of both starts `index` counts from.
+    """
 
     session: SessionId
     index: Annotated[int, Range(0, 1 << 31)]
     epoch: Epoch
     tokens: Tokens = ()
+    base: Annotated[int, Range(0, 1 << 24)] = 0
     top_ids: Annotated[tuple[Tokens, ...], Items(1 << 12)] = ()
     top_logprobs: Rows = ()
     next_logprobs: Annotated[tuple[float | None, ...], Items(1 << 12)] = ()

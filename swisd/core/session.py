@@ -188,7 +188,7 @@ class Session:
     ) -> Out:
         """The next message to the asker."""
         out = Out(
-            self.key, len(self.outs), self.epoch, tokens, finish=finish, error=error[:500], retry=retry,
+            self.key, len(self.outs), self.epoch, tokens, len(self.ask.emitted), finish=finish, error=error[:500], retry=retry,
             freed=freed, prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
         )  # fmt: skip
         self.outs.append(out)

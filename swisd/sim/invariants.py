@@ -15,6 +15,7 @@ GRACE = deadlines.DEAD + deadlines.SUSPECT + 3.0
 SWEEP_EVERY = 512  # events between two looks at what only ever changes by a bug
 MAX_TIMERS = 6  # of a device, besides one for each session it drives
 MAX_RUNNING = 256
+MAX_STEPS = 1024  # what is run again is one step for each token that was answered, of several sessions
 
 
 class Violation(AssertionError):
@@ -199,7 +200,8 @@ class Invariants:
             "reasons of drops": machine.local.drops,
         }
         for what, held in sizes.items():
-            require(len(held) <= MAX_RUNNING, f"{name} gathers {what}")
+            most = MAX_STEPS if held is machine._running else MAX_RUNNING
+            require(len(held) <= most, f"{name} gathers {what}: {len(held)}")
         journal = machine.worker.journal.size
         require(journal <= machine.local.config.journal_bytes, f"{name} keeps too much of what it sent")
         require(len(machine.host.members.entries) <= len(self.world.devices), f"{name} gathers members")

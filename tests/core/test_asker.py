@@ -64,7 +64,8 @@ class Desk:
         return self.do(Timer("ask"))
 
     def out(self, index: int, *tokens: int, **changes: object) -> Out:
-        return replace(Out(self.asker.session, index, 3, tokens), **changes)  # type: ignore[arg-type]
+        out = Out(self.asker.session, index, 3, tokens, self.asker._base)
+        return replace(out, **changes)  # type: ignore[arg-type]
 
 
 def a_stream(desk: Desk, count: int) -> list[Out]:
@@ -146,16 +147,20 @@ def test_messages_that_came_early_do_not_leak_into_the_next_attempt():
     assert desk.tokens == [50]
 
 
-def test_late_words_of_the_same_driver_about_an_earlier_attempt_are_ignored():
+@pytest.mark.parametrize("epoch", [3, 5])
+def test_late_words_of_the_same_driver_about_an_earlier_attempt_are_ignored(epoch: int):
     """It handed the session back and took it up again: its numbers begin anew, and the network is slow."""
     desk = Desk()
-    desk.hear(desk.out(0, 50)), desk.hear(desk.out(1, 51))
-    desk.hear(desk.out(2, epoch=3, finish="error", error="the plan changed", retry=True))
-    desk.hear(ELSEWHERE), desk.hear(replace(PLAN, epoch=5))
-    late = desk.out(1, 51)
-    desk.hear(late)
-    desk.hear(desk.out(0, 52, epoch=5)), desk.hear(desk.out(1, 53, epoch=5))
-    assert desk.tokens == [50, 51, 52, 53]
+    early = [desk.out(0, 50), desk.out(1, 51), desk.out(2, 52), desk.out(3, finish="stop")]
+    desk.hear(early[0]), desk.hear(early[1])
+    desk.hear(desk.out(2, epoch=epoch, finish="error", error="the plan changed", retry=True))
+    if epoch > 3:
+        desk.hear(ELSEWHERE)
+    desk.hear(replace(PLAN, epoch=epoch)), desk.do(Timer("again"))
+    for late in early:
+        desk.hear(late)
+    desk.hear(desk.out(0, 52, epoch=epoch)), desk.hear(desk.out(1, 53, epoch=epoch))
+    assert desk.tokens == [50, 51, 52, 53] and desk.ended is None
 
 
 def test_a_session_that_the_swarm_lost_is_tried_again_after_a_while():
@@ -383,7 +388,7 @@ events = st.one_of(
     st.builds(lambda epoch: ("empty", epoch), st.integers(1, 4)),
     st.builds(lambda step: ("driver", step), st.integers(0, 5)),
     st.builds(lambda index: ("again", index), st.integers(0, 9)),
-    st.just(("lost",)),
+    st.builds(lambda freed: ("lost", freed), st.booleans()),
     st.just(("renew",)),
 )
 
@@ -424,7 +429,10 @@ def test_over_any_changes_of_plan_the_stream_has_no_gap_and_no_repeat(steps: lis
                 at = len(attempt.emitted) + len(sent)
                 if at < count:
                     finish = "length" if at == count - 1 else None
-                    sent.append(Out(attempt.session, len(sent), attempt.epoch, (50 + at,), finish=finish))
+                    base = len(attempt.emitted)
+                    sent.append(
+                        Out(attempt.session, len(sent), attempt.epoch, (50 + at,), base, finish=finish)
+                    )
                     if arrives:
                         take(desk.hear(sent[-1], driver))
             case ("again", index) if index < len(sent):
@@ -432,10 +440,10 @@ def test_over_any_changes_of_plan_the_stream_has_no_gap_and_no_repeat(steps: lis
             case ("again", index) if earlier:
                 out, device = earlier[index % len(earlier)]
                 take(desk.hear(out, device))
-            case ("lost",) if attempt is not None:
+            case ("lost", freed) if attempt is not None:
                 error = Out(
                     attempt.session, len(sent), attempt.epoch, finish="error", error="lost", retry=True,
-                    freed=True,
+                    freed=freed,
                 )  # fmt: skip
                 sent.append(error)
                 take(desk.hear(error, driver))

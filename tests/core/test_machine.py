@@ -668,9 +668,8 @@ class Fate:
                     giver, units = pick(self.moves)
                     given = KvRows(epoch, self.key(), units, 0, 2, ())
                     return pick((KvArrived(giver, given), Received(giver, self.moved(giver, units))))
-                return pick((
-                    KvArrived(an_id(number), rows), KvRead(an_id(number), rows), KvFailed(self.key(), (2, 3), "no")
-                ))  # fmt: skip
+                failed = KvFailed(self.key(), (2, 3), "no")
+                return pick((KvArrived(an_id(number), rows), KvRead(an_id(number), rows), failed))
             case 26:
                 ops = ("model", "replan", "broken", "suspect", "slow")
                 call = Call(pick(ops), an_id(number), "tiny", an_id(self.random.randint(1, 3)), epoch)
@@ -729,10 +728,9 @@ class Fate:
                     word = Repair("move", "0" * 16, coming.epoch, 0, stage.device, start=start, end=end)
                     return Received(stage.device, word)
         ops = ("probe", "resume", "held", "replay", "done", "fail", "move", "moved")
-        repair = Repair(
-            pick(ops), self.key(), epoch, self.random.randrange(9), an_id(number), (), self.random.randrange(3),
-            self.random.randrange(4), self.random.randrange(4), self.random.randrange(5),
-        )  # fmt: skip
+        stage, until, start, end = (self.random.randrange(most) for most in (3, 4, 4, 5))
+        step = self.random.randrange(9)
+        repair = Repair(pick(ops), self.key(), epoch, step, an_id(number), (), stage, until, start, end)
         return Received(an_id(number), repair)
 
     def comes_back(self) -> Any:

@@ -454,7 +454,7 @@ def two_devices_are_killed_at_once_and_the_rest_is_too_small() -> Stage:
 
 @scenario
 def a_frozen_worker_is_found_before_its_heartbeats_are_missed() -> Stage:
-    stage, names = four()
+    stage, _ = four()
     stage.world.run(1.0)  # until the driver knows how long a token takes
     worker = stage.ring()[1]
     stage.world.freeze(worker)
