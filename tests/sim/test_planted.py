@@ -7,6 +7,7 @@ import pytest
 
 from swisd.core import failover
 from swisd.core.asker import Asker
+from swisd.core.caches import Caches
 from swisd.core.driver import Driver
 from swisd.core.journal import Journal
 from swisd.core.messages import Ask
@@ -91,17 +92,17 @@ def journal_off_by_one_pass(patch: Patch) -> None:
 
 def lengths_that_are_not_forgotten(patch: Patch) -> None:
     """After a failed step a worker still believes that it holds the rows."""
-    patch.setattr(Worker, "lose_rows", lambda self, session, units: None)
+    patch.setattr(Caches, "lose", lambda self, session, layers: None)
     right = Service._switch
 
     def wrong(self, plan, now, out):
-        kept = {key: dict(item.lengths) for key, item in self._worker._sessions.items()}
+        kept = {key: dict(item.lengths) for key, item in self._worker.caches._sessions.items()}
         right(self, plan, now, out)
         for key, lengths in kept.items():
-            if key in self._worker._sessions:  # of layers that went elsewhere, and came back
+            if key in self._worker.caches._sessions:  # of layers that went elsewhere, and came back
                 for _, stage in self._worker.stages:
                     for unit in self._worker._layers(stage):
-                        self._worker._sessions[key].lengths[unit] = max(lengths.values())
+                        self._worker.caches._sessions[key].lengths[unit] = max(lengths.values())
 
     patch.setattr(Service, "_switch", wrong)
 
