@@ -36,6 +36,7 @@ class Attempt:
     held: dict[int, Held] = field(default_factory=dict)
     running: dict[int, int] = field(default_factory=dict)  # last stage of a span -> position to be reached
     made: dict[str, int] = field(default_factory=dict)  # device -> how far it got with them
+    replay_at: float = 0.0  # when rows began to be run again
     checked_at: float = 0.0  # when that was last asked
     rows: int = 0
     waits: int = 0  # times that caches on their way are waited for
@@ -235,6 +236,7 @@ class Recovery:
             session.halt()
             out.append(SetTimer(f"repair:{session.key}", now + deadlines.MOVING))
             return
+        attempt.replay_at = now
         attempt.running = {span.until: span.end for span in found}
         attempt.rows = sum(span.end - span.start for span in found) + max(0, session.first_wanted - end)
         for span in found:
@@ -287,8 +289,10 @@ class Recovery:
         session = attempt.session
         self.forget(session.key, out)
         took = now - attempt.began
-        again = f"{attempt.rows} positions were" if attempt.rows else "nothing had to be"
-        text = f"session {session.key[:6]} goes on after {took:.2f} s ({attempt.why}): {again} run again"
+        again = "nothing had to be run again"
+        if attempt.rows:
+            again = f"replayed {attempt.rows} positions in {now - attempt.replay_at:.2f} s"
+        text = f"session {session.key[:6]} goes on after {took:.2f} s ({attempt.why}): {again}"
         out.append(Notice("info", text))
         self._feed(session, now, out)
 

@@ -188,8 +188,8 @@ class Session:
     ) -> Out:
         """The next message to the asker."""
         out = Out(
-            self.key, len(self.outs), self.epoch, tokens, len(self.ask.emitted), finish=finish, error=error[:500], retry=retry,
-            freed=freed, prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
+            self.key, len(self.outs), self.epoch, tokens, len(self.ask.emitted), finish=finish,
+            error=error[:500], retry=retry, freed=freed, prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
         )  # fmt: skip
         self.outs.append(out)
         if finish is not None:

@@ -79,7 +79,7 @@ class Device:
             port=self.port,
             addresses=addresses,
         )
-        node = self.node = Node(config, self._home, key, self._observe, asked_memory=offering.asked)
+        node = self.node = Node(config, self._home, key, self._observe, offering=offering.now)
         tcp = TcpLanes(key, config.device, node.addresses_of, node.on_frame, self._lane_down)
         bus_lanes = BusLanes(config.device, node.courier.publish_shard, node.on_frame, reachable=node.knows)
         node.shard_sink = bus_lanes.feed

@@ -45,7 +45,7 @@ class LonelyDevice:
         config = describe_device(
             home, settings, claims="at once", memory_bytes=offer(memory, 0), journal_bytes=0
         )
-        self.node = Node(config, home, key, observe, asked_memory=memory, alone=True)
+        self.node = Node(config, home, key, observe, offering=lambda held: offer(memory, held), alone=True)
         courier = self.node.courier
         self._bus = MemoryBus(self.broker, config.device, courier.receive, self.node.on_bus_state)
         courier.attach(self._bus)

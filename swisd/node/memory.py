@@ -63,11 +63,6 @@ class Offering:
         memory, journal = (parse_size(size) if size else None for size in (device.memory, device.journal))
         return cls(memory, journal, device.battery_floor, tell)
 
-    @property
-    def asked(self) -> int | None:
-        """What was asked for without the journal; None if nothing was."""
-        return max(0, self._asked - self.journal) if self._asked is not None else None
-
     def now(self, held: int) -> int:
         """Bytes offered at this moment; `held` as for `offer`."""
         charge = self._charge()

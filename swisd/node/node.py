@@ -45,7 +45,7 @@ from swisd.node.compute import Compute
 from swisd.node.courier import Courier
 from swisd.node.errands import Errands
 from swisd.node.home import Home
-from swisd.node.memory import available_bytes, offer
+from swisd.node.memory import available_bytes
 from swisd.node.outgoing import Outgoing, Sent
 from swisd.node.rows import arrived
 from swisd.node.supply import Supply
@@ -63,7 +63,8 @@ LED = (Kind.BEAT, Kind.CAP, Kind.GONE, Kind.CALL)
 class Node:
     """Owns the tasks of one device. Make it inside a running event loop.
 
-    `observe` is told what a person may want to see: notices, digests, plans, the state of the bus.
+    `observe` is told what a person may want to see: notices, digests, plans, the state of the bus. `offering`
+    says how many bytes are offered, given how many its shards hold.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Node:
         key: bytes,
         observe: Callable[[Observed], None],
         *,
-        asked_memory: int | None = None,
+        offering: Callable[[int], int],
         alone: bool = False,
     ) -> None:
         self.config = config
@@ -83,7 +84,7 @@ class Node:
         self.on_hosting: Callable[[Effect], None] = lambda effect: None  # broker and bus, if they can move
         self.on_digest: Callable[[Digest], None] = lambda digest: None
         self.shard_sink: Callable[[str, memoryview], None] | None = None
-        self._observer, self._asked_memory = observe, asked_memory
+        self._observer, self._offering = observe, offering
         self._loop = asyncio.get_running_loop()
         self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self._computed)
         self._outgoing: Outgoing | None = None
@@ -271,9 +272,7 @@ class Node:
         self._timers["memory"] = self._loop.call_later(OFFER_EVERY, self._watch_memory)
         self._watch_refusals()
         held = self._compute.resident_bytes
-        self.post(
-            OfferChanged(offer(self._asked_memory, held), available_bytes(), held + self._compute.kv_bytes)
-        )
+        self.post(OfferChanged(self._offering(held), available_bytes(), held + self._compute.kv_bytes))
 
     def _set_timer(self, effect: SetTimer) -> None:
         if handle := self._timers.pop(effect.name, None):

@@ -2,6 +2,7 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -51,24 +52,29 @@ class Network:
 
     def _meet(self, fault: str, sender: str, to: str, what: object) -> bool:
         late = self.random.random() * self.late_s
+        hand = self._on_this_connection(to, what, partial(self._hand, sender, to, what))
         match fault:
             case "lose":
                 return True
             case "duplicate":
                 for _ in range(self.random.choice((1, 1, 3))):
-                    self.world.after(
-                        self.random.random() * self.late_s, partial(self._hand, sender, to, what)
-                    )
+                    self.world.after(self.random.random() * self.late_s, hand)
                 return False
             case "delay":  # all that follows on this way waits behind it
                 self.world.hold_back(sender, to, late)
                 return False
             case "reorder":  # what follows overtakes it
-                self.world.after(late, partial(self._hand, sender, to, what))
+                self.world.after(late, hand)
                 return True
             case _:
                 self.world.after(0.001, partial(self._corrupted, sender, to, what))
                 return True
+
+    def _on_this_connection(self, to: str, what: object, hand: Callable[[], None]) -> Callable[[], None]:
+        """A message of the bus comes late over the connection that it was sent on, or not at all."""
+        if isinstance(what, FrameArrived | KvArrived) or to not in self.world.buses.clients:
+            return hand
+        return self.world._connected(to, hand)
 
     def _hand(self, sender: str, to: str, what: object) -> None:
         self.world.hand_over(sender, to, what)

@@ -104,6 +104,22 @@ class Streaming:
 
     def finish(self) -> list[int]:
         """The pieces' token ids, which must be those of the last object."""
+        code, lines, words = self._rest()
+        assert code == 0, words
+        *pieces, last = [json.loads(line) for line in lines]
+        for piece in pieces:
+            self.tokens.extend(piece["token_ids"])
+        assert last["token_ids"] == self.tokens
+        return self.tokens
+
+    def fail(self) -> tuple[int, str]:
+        """It ends without an answer: its exit code and its last words."""
+        code, lines, words = self._rest()
+        for line in lines:
+            self.tokens.extend(json.loads(line)["token_ids"])
+        return code, words.strip().splitlines()[-1]
+
+    def _rest(self) -> tuple[int, list[str], str]:
         # Through the stream that was read from before: `communicate` would pass over what it has buffered.
         watchdog = threading.Timer(120, self._process.kill)
         watchdog.start()
@@ -111,15 +127,9 @@ class Streaming:
             assert self._process.stdout is not None and self._process.stderr is not None
             lines = self._process.stdout.readlines()
             words = self._process.stderr.read()
-            code = self._process.wait(10)
+            return self._process.wait(10), lines, words
         finally:
             watchdog.cancel()
-        assert code == 0, words
-        *pieces, last = [json.loads(line) for line in lines]
-        for piece in pieces:
-            self.tokens.extend(piece["token_ids"])
-        assert last["token_ids"] == self.tokens
-        return self.tokens
 
 
 def test_sampling_with_a_seed_repeats_itself_and_eval_sees_no_split(

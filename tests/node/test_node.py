@@ -51,7 +51,7 @@ class One:
             self.home, self.settings, claims=self.claims, memory_bytes=self.memory, port=self.listener.port,
             addresses=("127.0.0.1",),
         )  # fmt: skip
-        self.node = Node(config, self.home, KEY, self.seen.append, asked_memory=self.memory)
+        self.node = Node(config, self.home, KEY, self.seen.append, offering=lambda held: self.memory)
         self.id = config.device
         self.bus = MemoryBus(self.swarm.broker, self.id, self.node.courier.receive, self.node.on_bus_state)
         self.node.courier.attach(self.bus)

@@ -50,7 +50,7 @@ class Hands:
     def __init__(self, model: FakeModel, network: MemoryNetwork, ident: str) -> None:
         self.events: list[Any] = []
         config = DeviceConfig(ident, 1, ident, memory_bytes=64 * MIB)
-        self.node = Node(config, model.home, KEY, lambda _: None, asked_memory=64 * MIB)
+        self.node = Node(config, model.home, KEY, lambda _: None, offering=lambda held: 64 * MIB)
         self.node.machine.handle = self._listen  # type: ignore[method-assign]
         self.node.machine.local.manifests[model.sha] = model.manifest
         self.node.start(network.lanes(ident, self.node.on_frame))

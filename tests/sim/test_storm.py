@@ -34,7 +34,7 @@ def test_without_faults_every_session_ends_well():
         assert report.faults == {} and report.met == {}
         if report.plans and not report.errors:
             assert report.ended_well == report.asked
-            assert report.longest_pause < 1.0
+            assert report.longest_pause < 2.0  # another prompt may run between two tokens
 
 
 def test_a_seed_replays_exactly():
