@@ -370,7 +370,7 @@ class Driver:
             rows = sum(len(item.ids) for other in others for item in other.running.values())
             predicted = deadlines.STEP_TIMES * max(rows * row_ms, token_ms) / 1000.0
             lately = deadlines.ROUND_TIMES * max(self._rounds, default=0.0)
-            usual = max(deadlines.LATE_UNKNOWN, predicted, lately)
+            usual = max(deadlines.LATE_UNKNOWN, min(predicted, deadlines.STEP), lately)
         return usual * session.slack
 
     def _running(self, key: str) -> Session | None:

@@ -21,6 +21,7 @@ START_S = 40.0  # the first plan is waited for, before the first mishap
 CALM_S = 240.0  # with nothing hurt and no stream moving, this long is a hang
 END_S = 900.0  # after the last mishap healed, every session must have ended
 REST_S = 60.0  # then the swarm finds back to a plan, and forgets its sessions
+MOST_WAITING = 12  # sessions at once: more only show how slow the devices are
 TAIL = 40  # lines of the transcript that a violation shows
 
 
@@ -171,7 +172,9 @@ class Storm:
     def _next_ask(self) -> None:
         if self.world.now >= self._end:
             return
-        for _ in range(self.random.choice((1, 1, 1, 2, 4))):
+        several = self.random.choice((1, 1, 1, 2, 4))
+        waiting = sum(stream.ended is None for stream in self.world.streams.values())
+        for _ in range(min(several, MOST_WAITING - waiting)):
             self._ask()
         self.world.after(self.random.expovariate(1.0 / 12.0), self._next_ask)
 
