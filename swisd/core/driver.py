@@ -1,8 +1,6 @@
 """A device as driver: admits sessions, feeds their rows into the pipeline, says the tokens."""
 
-from collections import deque
 from dataclasses import replace
-from statistics import median
 
 from swisd.core import deadlines
 from swisd.core.effects import Activation, CancelTimer, Publish, Sample, Score, SetTimer
@@ -10,12 +8,11 @@ from swisd.core.events import StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.recovery import Recovery
+from swisd.core.rounds import Rounds
 from swisd.core.session import Session
 from swisd.core.types import Plan, Scores
+from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker
-
-MAX_QUEUE = 64
-MEASURED_ROUNDS = 8  # passes of one token after which their times tell how long one may take
 
 
 class Driver:
@@ -25,16 +22,8 @@ class Driver:
         self._local, self._worker = local, worker
         self.recovery = Recovery(local, worker.begin, self._go_on, self._fail)
         self._sessions: dict[str, Session] = {}
-        self._queue: deque[Ask] = deque()
-        self._heard: dict[str, float] = {}  # when a waiting session's asker was last heard
-        self._token_ms: deque[float] = deque(maxlen=64)
-        self._rounds: deque[float] = deque(maxlen=32)  # seconds that the last prompt passes took
-        self._token_rounds: deque[float] = deque(maxlen=64)  # and the last passes of one token
-
-    @property
-    def token_ms(self) -> float:
-        """Median ms between two tokens of one session while it ran alone."""
-        return median(self._token_ms) if self._token_ms else 0.0
+        self._waiting = Waiting()
+        self.rounds = Rounds()
 
     def running(self) -> list[str]:
         """Sessions that run now."""
@@ -52,8 +41,7 @@ class Driver:
             for session in self._sessions.values()
             if session.finish is None
         ]
-        waiting = [SessionView(ask.session, ask.asker, len(ask.prompt), 0, 0.0, True) for ask in self._queue]
-        return tuple((running + waiting)[:32])
+        return tuple((running + self._waiting.views())[:32])
 
     def on_ask(self, ask: Ask, now: float, out: Effects) -> None:
         match ask.op:
@@ -66,12 +54,10 @@ class Driver:
 
     def serve(self, plan: Plan, why: str, now: float, out: Effects) -> None:
         """Another plan is in service: its driver brings the sessions back, any other hands them back."""
-        self._token_ms.clear()
-        self._rounds.clear()
-        self._token_rounds.clear()
+        self.rounds.clear()
         self.recovery.on_plan()
         here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
-        queue, self._queue = self._queue, deque()
+        waiting = self._waiting.clear()
         for session in list(self._sessions.values()):
             if session.finish is not None:
                 continue
@@ -83,9 +69,9 @@ class Driver:
                 said = session.say(now=now, finish="error", error="the plan changed", retry=True)
                 out.append(Publish(said))
                 self._let_go(session, out)
-        for ask in queue:
-            if here and not self._problem(ask, plan):
-                self._queue.append(ask)
+        for ask in waiting:
+            if here and not refusal(ask, plan, self._local.manifest):
+                self._waiting.add(ask, now)
             else:
                 out.append(Publish(_changed(ask.session, plan.epoch)))
         self._admit(now, out)
@@ -157,9 +143,7 @@ class Driver:
 
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
-        waiting = {ask.session for ask in self._queue}
-        self._heard = {key: heard for key, heard in self._heard.items() if key in waiting}
-        self._queue = deque(ask for ask in self._queue if now - self._heard[ask.session] <= deadlines.LEASE)
+        self._waiting.sweep(now)
         for key, session in list(self._sessions.items()):
             if session.finish is not None:
                 if now - session.finished_at > deadlines.KEEP_DONE:
@@ -170,7 +154,7 @@ class Driver:
 
     def _start(self, ask: Ask, now: float, out: Effects) -> None:
         known, plan = self._sessions.get(ask.session), self._local.plan
-        if any(item.session == ask.session for item in self._queue):
+        if ask.session in self._waiting:
             return
         if known is not None:
             if len(ask.emitted) <= len(known.ask.emitted):
@@ -184,18 +168,19 @@ class Driver:
         if plan is None or not ready or not self._drives(plan):
             out.append(Publish(_changed(ask.session, plan.epoch if plan else 0)))
             return
-        problem = self._problem(ask, plan)
+        problem = refusal(ask, plan, self._local.manifest)
+        if not problem and len(self._waiting) >= MAX_WAITING:
+            problem = f"busy: {len(self._waiting)} requests wait already; try again later"
         if problem:
             out.append(Publish(Out(ask.session, 0, plan.epoch, finish="error", error=problem)))
             return
-        self._queue.append(ask)
-        self._heard[ask.session] = now
+        self._waiting.add(ask, now)
         self._admit(now, out)
         self._say_place(ask.session, out)
 
     def _say_place(self, session: str, out: Effects) -> bool:
         """Tell the asker of a waiting session how many come before it; False if it does not wait."""
-        place = next((place for place, ask in enumerate(self._queue) if ask.session == session), None)
+        place = self._waiting.place(session)
         if place is None:
             return False
         running = sum(1 for item in self._sessions.values() if item.finish is None)
@@ -203,33 +188,9 @@ class Driver:
         out.append(Publish(Out(session, 0, epoch, waiting=running + place)))
         return True
 
-    def _problem(self, ask: Ask, plan: Plan) -> str:
-        if not ask.prompt:
-            return "the prompt is empty: say something"
-        room = plan.context - (0 if ask.score_top else 1)
-        if len(ask.prompt) > room:
-            return (
-                f"the prompt has {len(ask.prompt)} tokens, the swarm's memory holds {room} under this plan: "
-                "shorten it, or offer more memory (swisd up --memory)"
-            )
-        known = len(ask.prompt) + len(ask.emitted)
-        if known > room:
-            return (
-                f"prompt and answer have {known} tokens, the swarm's memory holds {room} under this plan: "
-                "offer more memory (swisd up --memory)"
-            )
-        manifest = self._local.manifest
-        largest = max((*ask.prompt, *ask.emitted))
-        if manifest is not None and largest >= manifest.vocab:
-            return f"the prompt holds token {largest}, the model's vocabulary has {manifest.vocab}"
-        if len(self._queue) >= MAX_QUEUE:
-            return f"busy: {len(self._queue)} requests wait already; try again later"
-        return ""
-
     def _admit(self, now: float, out: Effects) -> None:
         plan = self._local.plan
-        while self._queue and plan is not None:
-            ask = self._queue[0]
+        while plan is not None and (ask := self._waiting.first()) is not None:
             limit = (
                 0 if ask.score_top else min(ask.max_tokens or plan.context, plan.context - len(ask.prompt))
             )
@@ -237,7 +198,7 @@ class Driver:
             used = sum(item.reserved for item in self._sessions.values() if item.finish is None)
             if used + session.reserved > plan.context and used:
                 return
-            self._queue.popleft()
+            self._waiting.remove(ask.session)
             self._sessions[session.key] = session
             if ask.again:  # whoever held rows of it may hold them still
                 self.recovery.start(session, "it comes from another driver", now, out)
@@ -268,7 +229,7 @@ class Driver:
     def _went_round(self, session: Session, step: int, now: float, out: Effects) -> None:
         fed_at, item = session.fed_at.pop(step, None), session.running.get(step)
         if fed_at is not None and item is not None:
-            (self._token_rounds if len(item.ids) == 1 else self._rounds).append(now - fed_at)
+            self.rounds.note(len(item.ids), now - fed_at)
         session.slack, session.tries = 1.0, 0
         self.recovery.moved(session.key, out)
         session.acknowledge(step)
@@ -298,12 +259,12 @@ class Driver:
     def _note_time(self, session: Session, now: float) -> None:
         alone = sum(1 for item in self._sessions.values() if item.finish is None) == 1
         if alone and len(session.token_times) > 1:
-            self._token_ms.append((now - session.token_times[-1]) * 1000.0)
+            self.rounds.note_token((now - session.token_times[-1]) * 1000.0)
 
     def _renew(self, ask: Ask, now: float, out: Effects) -> None:
         session = self._sessions.get(ask.session)
         if session is None:
-            self._heard[ask.session] = now
+            self._waiting.heard(ask.session, now)
             if not self._say_place(ask.session, out):
                 epoch = self._local.plan.epoch if self._local.plan else 0
                 message = "the driver does not know this session"
@@ -320,7 +281,7 @@ class Driver:
             out.append(Publish(Out(session.key, ask.from_index, session.epoch, alive=True)))
 
     def _cancel(self, ask: Ask, now: float, out: Effects) -> None:
-        self._queue = deque(item for item in self._queue if item.session != ask.session)
+        self._waiting.remove(ask.session)
         if session := self._running(ask.session):
             out.append(Publish(session.say(now=now, finish="cancelled")))
             self._ended(session, now, out)
@@ -356,22 +317,16 @@ class Driver:
         out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
 
     def _patience(self, session: Session) -> float:
-        """Seconds until a step counts as late: some times the longest that steps took lately, or, before any
-        was measured, many times what the plan predicts for the rows under way. To be late costs a question.
-        """
         plan = self._local.plan
-        alone = all(len(item.ids) == 1 for item in session.running.values())
-        if alone and len(self._token_rounds) >= MEASURED_ROUNDS:
-            usual = max(deadlines.LATE, deadlines.ROUND_TIMES * max(self._token_rounds))
-        else:
-            row_ms = plan.prediction.prompt_token_ms if plan is not None else 0.0
-            token_ms = plan.prediction.token_ms if plan is not None else 0.0
-            others = [item for item in self._sessions.values() if item.finish is None]
-            rows = sum(len(item.ids) for other in others for item in other.running.values())
-            predicted = deadlines.STEP_TIMES * max(rows * row_ms, token_ms) / 1000.0
-            lately = deadlines.ROUND_TIMES * max(self._rounds, default=0.0)
-            usual = max(deadlines.LATE_UNKNOWN, min(predicted, deadlines.STEP), lately)
-        return usual * session.slack
+        passes = [
+            item
+            for other in self._sessions.values()
+            if other.finish is None
+            for item in other.running.values()
+        ]
+        single = all(len(item.ids) == 1 for item in session.running.values())
+        rows = sum(len(item.ids) for item in passes)
+        return self.rounds.patience(plan.prediction if plan else None, rows, single=single) * session.slack
 
     def _running(self, key: str) -> Session | None:
         session = self._sessions.get(key)

@@ -75,6 +75,39 @@ def patch(
     return pipelines
 
 
+def mended(
+    plan: Plan,
+    lost: Collection[DeviceId],
+    devices: Sequence[Capability],
+    manifest: Manifest,
+    host: DeviceId,
+    warm: Mapping[DeviceId, Collection[Units]],
+    names: str,
+) -> Plan | None:
+    """The plan with others in the place of those that are lost, and all else as it is; `names` are theirs."""
+    pipelines = patch(plan, lost, devices, manifest, host, warm)
+    try:
+        prediction = predict(manifest, plan.model, devices, host, pipelines)
+    except Unpriced:
+        return None
+    if not pipelines:
+        return None
+    runs = ranges_of(pipelines)
+    verdicts = tuple(
+        replace(item, used=True, reason=f"runs what was lost with {names}")
+        if item.device in runs and not item.used
+        else replace(item, used=False, reason="left out: it is gone")
+        if item.device in lost and item.device not in runs
+        else item
+        for item in plan.verdicts
+    )
+    spares = still_kept(replace(plan, pipelines=pipelines), devices, manifest)
+    return replace(
+        plan, pipelines=pipelines, prediction=prediction, verdicts=verdicts, spares=spares, active=False,
+        gentle=False,
+    )  # fmt: skip
+
+
 def _stand_ins(devices: Sequence[Capability], lost: Collection[DeviceId]) -> list[Capability]:
     known = {item.device for item in devices}
     return (

@@ -241,7 +241,8 @@ class NodeMachine:
             self.worker.sweep(now, out)
             self._refine(now, out)
             self.member.sessions = self.driver.views()
-            self.member.stage_ms, self.member.token_ms = self.worker.pace.stage_ms, self.driver.token_ms
+            self.member.stage_ms = self.worker.pace.stage_ms
+            self.member.token_ms = self.driver.rounds.token_ms
             self.member.beat(now, out)
             self.change.on_tick(now, out)
             if self.local.connected and self.leadership.on_silence(now):

@@ -4,18 +4,19 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from swisd.core import deadlines
+from swisd.core.bans import Bans
 from swisd.core.costmodel import Unpriced, predict
 from swisd.core.effects import Notice, Publish
-from swisd.core.failover import choose_spares, patch, ranges_of, still_kept
+from swisd.core.failover import choose_spares, mended, ranges_of
 from swisd.core.local import Effects, Local
 from swisd.core.membership import Membership
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
 from swisd.core.replan import believable, broken, devices_of, fits_beside, worthwhile
-from swisd.core.roster import name_of
+from swisd.core.roster import name_of, still_measuring
 from swisd.core.shards import memory_of
-from swisd.core.types import Capability, Pipeline, Plan, Prediction, Verdict
+from swisd.core.types import Capability, Plan, Prediction, Verdict
 
 NOTHING = Prediction(0.0, 0.0, (), ())
 
@@ -36,7 +37,7 @@ class Planning:
         self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._active_at = 0.0
         self._mended_at = -deadlines.CALM
-        self._bans: dict[str, tuple[float, str]] = {}
+        self._bans = Bans()
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
         self._reborn: set[str] = set()  # devices of the plan that began anew, with nothing in memory
         self._covered: object = None  # what the spares were chosen from
@@ -89,7 +90,7 @@ class Planning:
 
     def ban(self, device: str, reason: str, now: float) -> None:
         """Leave a device out for a while."""
-        self._bans[device] = (now + deadlines.BAN, reason)
+        self._bans.add(device, reason, now)
         self.touch(now)
 
     def on_progress(self, device: str, progress: float, now: float) -> None:
@@ -136,8 +137,7 @@ class Planning:
 
     def sweep(self, now: float) -> None:
         """Bans end."""
-        for device in [device for device, ban in self._bans.items() if ban[0] <= now]:
-            del self._bans[device]
+        if self._bans.sweep(now):
             self.touch(now)
 
     # --- making a plan -----------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Planning:
                 return  # wait for the deadline to tell
         else:
             reason = "first plan"
-            if self._still_measuring(sha, now):
+            if still_measuring(self.members, sha, now):
                 return
         self._dirty_since = None
         config = self._local.config
@@ -209,35 +209,19 @@ class Planning:
         out: Effects,
     ) -> bool:
         """Put others in the place of those that are gone, and leave all else as it is."""
-        gone = devices_of(current.pipelines) - {item.device for item in devices}
         warm = {entry.device: entry.beat.warm for entry in self.members.present() if entry.beat}
-        pipelines: tuple[Pipeline, ...] = ()
+        gone = devices_of(current.pipelines) - {item.device for item in devices}
+        found: Plan | None = None
         for lost in (gone | self._reborn, gone):
-            pipelines = pipelines or patch(current, lost, devices, manifest, self._local.device, warm)
+            found = found or mended(
+                current, lost, devices, manifest, self._local.device, warm, self._names(lost)
+            )
         self._reborn.clear()
-        try:
-            prediction = predict(manifest, current.model, devices, self._local.device, pipelines)
-        except Unpriced:
+        if found is None:
             return False
-        if not pipelines:
-            return False
-        spares = still_kept(replace(current, pipelines=pipelines), devices, manifest)
-        used = devices_of(pipelines)
-        verdicts = tuple(
-            replace(item, used=True, reason=f"runs what was lost with {self._names(gone)}")
-            if item.device in used and not item.used
-            else replace(item, used=False, reason="left out: it is gone")
-            if item.device in gone
-            else item
-            for item in current.verdicts
-        )
         self._renew, self._mended_at = "", now
         self.epoch += 1
-        plan = replace(
-            current, epoch=self.epoch, host=self._local.device, pipelines=pipelines, spares=spares,
-            prediction=prediction, verdicts=verdicts, active=False, gentle=False,
-        )  # fmt: skip
-        self._set(plan, reason, now, out)
+        self._set(replace(found, epoch=self.epoch, host=self._local.device), reason, now, out)
         self._dirty_since = now  # and a better one is looked for in peace
         return True
 
@@ -276,7 +260,7 @@ class Planning:
     def _broken(self, plan: Plan) -> str:
         """Why a plan can no longer run, with the devices' names; empty while it can."""
         here = [entry.device for entry in self.members.present()]
-        reason = broken(plan, here, {item: why for item, (_, why) in self._bans.items()})
+        reason = broken(plan, here, self._bans)
         for device in devices_of(plan.pipelines):
             reason = reason.replace(f"device {device}", self._name(device))
         return reason
@@ -331,10 +315,7 @@ class Planning:
         """Why there is no pipeline; devices that are left out for a while may be the reason."""
         if found.pipelines or not self._bans:
             return found.problem[:500]
-        notes = [
-            f"{name_of(self.members.entries.get(device))} {reason}"
-            for device, (_, reason) in sorted(self._bans.items())
-        ]
+        notes = self._bans.words(self._name)
         said = [found.problem] if found.verdicts else []  # without a device left it says nothing of use
         return "; ".join((*said, *notes))[:500]
 
@@ -358,27 +339,7 @@ class Planning:
             out.append(Publish(self.plan))
 
     def _verdicts(self, found: Placement) -> tuple[Verdict, ...]:
-        banned = tuple(
-            Verdict(device, False, f"left out: {reason}"[:500])
-            for device, (_, reason) in sorted(self._bans.items())
-        )
-        return (*found.verdicts, *banned)
-
-    def _still_measuring(self, model: str, now: float) -> bool:
-        """Whether a first plan would be made before a newcomer knows its own speed and its links."""
-        present = self.members.present()
-        for entry in present:
-            capability = entry.capability
-            known = capability is not None and any(item.model == model for item in capability.profiles)
-            if known and capability is not None and len(present) > 1:
-                known = bool(capability.links)
-            if (
-                not known
-                and now - entry.joined < deadlines.MEASURING
-                and (entry.beat is None or entry.beat.state != "failed")
-            ):
-                return True
-        return False
+        return (*found.verdicts, *self._bans.verdicts())
 
     def busy(self) -> bool:
         """Whether sessions run."""

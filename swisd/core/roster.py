@@ -1,6 +1,7 @@
 """A member of the swarm as others are told of it."""
 
-from swisd.core.membership import Entry
+from swisd.core import deadlines
+from swisd.core.membership import Entry, Membership
 from swisd.core.messages import MemberView
 
 
@@ -43,3 +44,17 @@ def name_of(entry: Entry | None) -> str:
     if entry is None:
         return "an unknown device"
     return entry.capability.name if entry.capability else entry.device
+
+
+def still_measuring(members: Membership, model: str, now: float) -> bool:
+    """Whether a first plan would be made before a newcomer knows its own speed and its links."""
+    present = members.present()
+    for entry in present:
+        capability = entry.capability
+        known = capability is not None and any(item.model == model for item in capability.profiles)
+        if known and capability is not None and len(present) > 1:
+            known = bool(capability.links)
+        failed = entry.beat is not None and entry.beat.state == "failed"
+        if not known and not failed and now - entry.joined < deadlines.MEASURING:
+            return True
+    return False

@@ -119,7 +119,7 @@ class Invariants:
             if device.alive and device.frozen is None:
                 driver, name = device.machine.driver, device.machine.local.config.name
                 require(
-                    not driver._sessions and not driver._queue, f"{name} still drives sessions that ended"
+                    not driver._sessions and not driver._waiting, f"{name} still drives sessions that ended"
                 )
                 require(len(device.timers) <= MAX_TIMERS, f"{name} has timers of sessions that ended")
                 require(not device.machine._running, f"{name} waits for steps of sessions that ended")
@@ -192,7 +192,7 @@ class Invariants:
         require(len(device.timers) <= MAX_TIMERS + len(machine.driver._sessions), f"{name} gathers timers")
         sizes: dict[str, Any] = {
             "sessions": machine.driver._sessions,
-            "waiting sessions": machine.driver._heard,
+            "waiting sessions": machine.driver._waiting,
             "sessions as a worker": machine.worker.caches,
             "running steps": machine._running,
             "journals": machine.worker.journal,

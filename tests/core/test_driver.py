@@ -8,7 +8,6 @@ import pytest
 from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
 
 from swisd.core import deadlines
-from swisd.core.driver import MAX_QUEUE
 from swisd.core.effects import CancelTimer, DropSession, Effect, Publish, RunStep, SendFrame, SetTimer
 from swisd.core.events import FrameArrived, ManifestReady, Received, ShardsLoaded, StepDone, Timer
 from swisd.core.machine import NodeMachine
@@ -16,6 +15,7 @@ from swisd.core.messages import Ask, Held, Out, Repair
 from swisd.core.session import CHUNK
 from swisd.core.shards import own_stages
 from swisd.core.types import Plan, Scores
+from swisd.core.waiting import MAX_WAITING
 
 ASKER = "f" * 16
 WHOLE = a_plan((0, 6, 1))
@@ -162,7 +162,7 @@ def test_the_longest_prompts_that_fit_are_taken():
 
 def test_the_queue_has_an_end():
     desk = Desk()
-    for number in range(MAX_QUEUE + 1):
+    for number in range(MAX_WAITING + 1):
         desk.ask(a_start(key(number), max_tokens=1000))
     (out,) = outs(desk.ask(a_start(key(999), max_tokens=1000)))
     assert out.finish == "error" and "64 requests wait" in out.error

@@ -1,0 +1,51 @@
+"""How long steps take at a driver, and how long one may take before it counts as late."""
+
+from collections import deque
+from statistics import median
+
+from swisd.core import deadlines
+from swisd.core.types import Prediction
+
+MEASURED = 8  # passes of one token after which their times tell how long one may take
+
+
+class Rounds:
+    """Times of the last steps under the plan in service."""
+
+    def __init__(self) -> None:
+        self._between: deque[float] = deque(maxlen=64)  # ms
+        self._prompt: deque[float] = deque(maxlen=32)  # s
+        self._token: deque[float] = deque(maxlen=64)  # s
+
+    @property
+    def token_ms(self) -> float:
+        """Median ms between two tokens of one session while it ran alone."""
+        return median(self._between) if self._between else 0.0
+
+    def clear(self) -> None:
+        """Another plan is in service."""
+        self._between.clear()
+        self._prompt.clear()
+        self._token.clear()
+
+    def note_token(self, ms: float) -> None:
+        """Two tokens of a session that ran alone came so far apart."""
+        self._between.append(ms)
+
+    def note(self, rows: int, seconds: float) -> None:
+        """A pass of so many rows went round."""
+        (self._token if rows == 1 else self._prompt).append(seconds)
+
+    def patience(self, prediction: Prediction | None, rows: int, *, single: bool) -> float:
+        """Seconds until a step counts as late: some times the longest that steps took lately, or, before any
+        was measured, many times what the plan predicts for all `rows` under way. To be late costs a question.
+
+        `single`: only one-token passes of the session are under way.
+        """
+        if single and len(self._token) >= MEASURED:
+            return max(deadlines.LATE, deadlines.ROUND_TIMES * max(self._token))
+        row_ms = prediction.prompt_token_ms if prediction is not None else 0.0
+        token_ms = prediction.token_ms if prediction is not None else 0.0
+        predicted = deadlines.STEP_TIMES * max(rows * row_ms, token_ms) / 1000.0
+        lately = deadlines.ROUND_TIMES * max(self._prompt, default=0.0)
+        return max(deadlines.LATE_UNKNOWN, min(predicted, deadlines.STEP), lately)
