@@ -72,10 +72,12 @@ class Driver:
         self.recovery.on_plan()
         here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
         queue, self._queue = self._queue, deque()
+        room = plan.context
         for session in list(self._sessions.values()):
             if session.finish is not None:
                 continue
-            if here and session.reserved <= plan.context:
+            if here and session.reserved <= room:
+                room -= session.reserved
                 session.epoch = plan.epoch
                 self.recovery.forget(session.key, out)
                 self.recovery.start(session, why, now, out)

@@ -221,7 +221,18 @@ class Worker:
             kept.steps[activation.stage] = slot.step + 1
             for unit in layers:
                 kept.lengths[unit] = slot.position + slot.rows
+            self._make_room(slot.session, out)
         return True
+
+    def _make_room(self, session: str, out: Effects) -> None:
+        """The driver admits sessions as the context allows; beyond it are those that a lost driver left."""
+        plan = self._local.plan
+        held = {key: max(kept.lengths.values(), default=0) for key, kept in self._sessions.items()}
+        while plan is not None and len(held) > 1 and sum(held.values()) > plan.context:
+            oldest = min((key for key in held if key != session), key=lambda key: self._sessions[key].heard)
+            del held[oldest], self._sessions[oldest]
+            self.journal.forget(oldest)
+            out.append(DropSession(oldest))
 
     def _layers(self, stage: Stage) -> range:
         manifest = self._local.manifest
