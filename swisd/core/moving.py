@@ -80,7 +80,9 @@ class Moving:
         if any(then.get(unit) != sender for unit in range(*units)):
             self._local.drop("caches of another device's layers are asked for")
             return
-        held = {session: self._worker.length(session, units) for session in self._worker.sessions()}
+        held = {
+            session: self._worker.caches.length(session, range(*units)) for session in self._worker.caches
+        }
         self._gifts[sender, units] = Gift(goals={session: at for session, at in held.items() if at})
         for session in held:
             self._read(sender, units, session, out)
@@ -106,7 +108,7 @@ class Moving:
 
     def _read(self, to: str, units: Units, session: str, out: Effects) -> None:
         gift, manifest = self._gifts[to, units], self._local.manifest
-        at, length = gift.sent.get(session, 0), self._worker.length(session, units)
+        at, length = gift.sent.get(session, 0), self._worker.caches.length(session, range(*units))
         if manifest is None or session in gift.reading or length <= at:
             return
         most = max(1, PIECE_BYTES // max(manifest.kv_bytes_per_token(*units), 1))
@@ -115,7 +117,7 @@ class Moving:
 
     def _tell(self, to: str, units: Units, out: Effects) -> None:
         """Say once that what was here is sent; what comes later is little, and without end."""
-        gift, here = self._gifts[to, units], self._worker.sessions()
+        gift, here = self._gifts[to, units], self._worker.caches
         if not gift.told and all(
             gift.sent.get(key, 0) >= gift.goals[key] for key in here if key in gift.goals
         ):
@@ -149,7 +151,7 @@ class Moving:
 
     def on_failed(self, event: KvFailed) -> None:
         """Rows were refused after all: what is missing is run again."""
-        self._worker.lose_rows(event.session, event.units)
+        self._worker.caches.lose(event.session, range(*event.units))
 
 
 def owners(plan: Plan, manifest: Manifest) -> dict[int, str]:

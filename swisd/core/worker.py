@@ -1,10 +1,9 @@
 """A device as a worker: runs the rows that arrive for its stages, and knows what it holds of each session."""
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from swisd.core import deadlines
+from swisd.core.caches import Caches
 from swisd.core.effects import (
     TO_THE_END,
     Activation,
@@ -22,22 +21,11 @@ from swisd.core.journal import Journal
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Call, Held, Repair
 from swisd.core.pace import Pace
-from swisd.core.replay import STATELESS
 from swisd.core.shards import Stages, own_stages
 from swisd.core.types import Plan, Slot, Stage, Units
 
 ANY_STEP = (1 << 31) - 1
 ROW_VALUE_BYTES = 4  # activations are float32
-
-
-@dataclass(slots=True)
-class Kept:
-    """What this device knows of a session: positions in the caches of each layer, the steps it may run."""
-
-    heard: float
-    lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions
-    steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
-    least: int = 0  # steps below were given up by the driver
 
 
 class Worker:
@@ -46,10 +34,9 @@ class Worker:
     def __init__(self, local: Local) -> None:
         self._local = local
         self._stages: Stages = ()
-        self._sessions: dict[str, Kept] = {}
+        self.caches = Caches()
         self.journal = Journal(local.config.journal_bytes)
         self.pace = Pace()
-        self._over: deque[str] = deque(maxlen=64)  # sessions that ended lately; their rows may still come
         self._noted = ""
 
     @property
@@ -57,36 +44,10 @@ class Worker:
         """This device's stages of the plan in service, with their places."""
         return self._stages
 
-    def sessions(self) -> list[str]:
-        """Sessions of which this device holds rows."""
-        return list(self._sessions)
-
-    def length(self, session: str, units: Units) -> int:
-        """Positions of a session that the caches of these layers hold."""
-        kept = self._sessions.get(session)
-        return min((kept.lengths.get(unit, 0) for unit in range(*units)), default=0) if kept else 0
-
     def take_rows(self, session: str, units: Units, position: int, rows: int, now: float) -> bool:
         """Note rows that another device gives; False if they leave a gap, or nothing is new in them."""
-        length = self.length(session, units)
-        if session in self._over or not position <= length < position + rows:
-            return False
-        kept = self._sessions.get(session)
-        if kept is None:
-            kept = self._sessions[session] = Kept(now)
-        mine = [number for number, stage in self._stages if set(range(*units)) & set(self._layers(stage))]
-        if any(number in kept.steps for number in mine):
-            return False  # it runs here already
-        kept.heard = now
-        for unit in range(*units):
-            kept.lengths[unit] = position + rows
-        return True
-
-    def lose_rows(self, session: str, units: Units) -> None:
-        """These layers hold nothing of a session after all."""
-        kept = self._sessions.get(session)
-        for unit in range(*units) if kept is not None else ():
-            kept.lengths[unit] = 0  # type: ignore[union-attr]
+        stages = {number for number, stage in self._stages if set(range(*units)) & set(self._layers(stage))}
+        return self.caches.take(session, units, position, rows, now, stages)
 
     def serve(self, plan: Plan, *, same_model: bool, out: Effects) -> None:
         """Run the stages of this plan from now on. What is held of sessions stays where its layers stay."""
@@ -96,14 +57,9 @@ class Worker:
         self._stages = stages
         layers = {unit for _, stage in stages for unit in range(stage.start, stage.end)}
         self.journal.keep_boundaries({stage.end for _, stage in stages} if same_model else set())
-        for session, kept in list(self._sessions.items()):
-            lengths = {unit: at for unit, at in kept.lengths.items() if unit in layers} if same_model else {}
-            if lengths:
-                kept.lengths, kept.steps, kept.least = lengths, {}, 0
-            else:
-                del self._sessions[session]
-                self.journal.forget(session)
-                out.append(DropSession(session))
+        for session in self.caches.keep(layers if same_model else set()):
+            self.journal.forget(session)
+            out.append(DropSession(session))
 
     # --- rows --------------------------------------------------------------------------------------
 
@@ -121,7 +77,7 @@ class Worker:
         if activation.stage == 0 or stages[activation.stage - 1].device != event.sender:
             self._local.drop("frame from a device that is not the stage before")
             return None
-        if not activation.slots or any(slot.session in self._over for slot in activation.slots):
+        if not activation.slots or any(self.caches.over(slot.session) for slot in activation.slots):
             self._local.drop("rows of a session that ended")
             return None
         for slot in activation.slots:
@@ -202,37 +158,28 @@ class Worker:
 
     def _in_order(self, activation: Activation, stage: Stage, now: float, out: Effects) -> bool:
         """Whether these are the rows that come next, or ones that are run again; notes them as held."""
+        layers = self._layers(stage)
         for slot in activation.slots:
-            kept = self._sessions.get(slot.session)
-            if kept is None:
-                kept = self._sessions[slot.session] = Kept(now)
-            if slot.step < max(kept.steps.get(activation.stage, 0), kept.least):
+            if self.caches.repeats(activation.stage, slot):
                 self._local.drop("repeated frame")
                 return False
-            layers = self._layers(stage)
-            if slot.position > min((kept.lengths.get(unit, 0) for unit in layers), default=STATELESS):
+            if slot.position > self.caches.length(slot.session, layers):
                 self._local.drop("frame out of order")
                 name = self._local.config.name
                 self._fail(
                     slot.session, slot.step, f"rows are missing on {name}: a frame was lost on its way", out
                 )
                 return False
-            kept.heard = now
-            kept.steps[activation.stage] = slot.step + 1
-            for unit in layers:
-                kept.lengths[unit] = slot.position + slot.rows
-            self._make_room(slot.session, out)
+        for slot in activation.slots:
+            self.caches.enter(activation.stage, slot, layers, now)
+            for oldest in self.caches.beyond(self._room(), slot.session):
+                self.journal.forget(oldest)
+                out.append(DropSession(oldest))
         return True
 
-    def _make_room(self, session: str, out: Effects) -> None:
-        """The driver admits sessions as the context allows; beyond it are those that a lost driver left."""
-        plan = self._local.plan
-        held = {key: max(kept.lengths.values(), default=0) for key, kept in self._sessions.items()}
-        while plan is not None and len(held) > 1 and sum(held.values()) > plan.context:
-            oldest = min((key for key in held if key != session), key=lambda key: self._sessions[key].heard)
-            del held[oldest], self._sessions[oldest]
-            self.journal.forget(oldest)
-            out.append(DropSession(oldest))
+    def _room(self) -> int:
+        """Positions that the caches may hold. The driver admits no more: beyond are a lost driver's."""
+        return self._local.plan.context if self._local.plan is not None else 0
 
     def _layers(self, stage: Stage) -> range:
         manifest = self._local.manifest
@@ -246,13 +193,10 @@ class Worker:
         plan = self._local.plan
         if plan is None or not repair.epoch == plan.epoch <= self._local.ready_epoch or not plan.pipelines:
             return
-        if plan.pipelines[0].driver != sender or repair.session in self._over:
+        if plan.pipelines[0].driver != sender or self.caches.over(repair.session):
             return
-        kept = self._sessions.get(repair.session)
         if repair.op == "resume":
-            if kept is None:
-                kept = self._sessions[repair.session] = Kept(now)
-            kept.heard, kept.least = now, max(kept.least, repair.step)
+            self.caches.give_up(repair.session, repair.step, now)
         if repair.op in ("probe", "resume"):
             held = tuple(self._held(number, stage, repair.session) for number, stage in self._stages)
             answer = Repair("held", repair.session, plan.epoch, repair.step, self._local.device, held)
@@ -261,9 +205,7 @@ class Worker:
             self._replay(repair, plan, now, out)
 
     def _held(self, number: int, stage: Stage, session: str) -> Held:
-        kept = self._sessions.get(session)
-        lengths = kept.lengths if kept is not None else {}
-        length = min((lengths.get(unit, 0) for unit in self._layers(stage)), default=STATELESS)
+        length = self.caches.length(session, self._layers(stage))
         return Held(number, length, *self.journal.kept(session, stage.end))
 
     def _replay(self, repair: Repair, plan: Plan, now: float, out: Effects) -> None:
@@ -289,8 +231,7 @@ class Worker:
 
     def on_step_failed(self, event: StepFailed, out: Effects) -> None:
         if (stage := dict(self._stages).get(event.work.stage)) is not None:
-            layers = self._layers(stage)
-            self.lose_rows(event.work.session, (layers.start, layers.stop))
+            self.caches.lose(event.work.session, self._layers(stage))
         self._fail(
             event.work.session,
             event.work.step,
@@ -325,20 +266,18 @@ class Worker:
         call = Call("broken", self._local.device, about=event.device, epoch=plan.epoch, note=note[:500])
         out.append(Publish(call))
         if event.device in {stages[number + 1].device for number in mine if number + 1 < len(stages)}:
-            for session in sorted({*sessions, *self._sessions}):
+            for session in sorted({*sessions, *self.caches}):
                 self._fail(session, ANY_STEP, note, out)
 
     def on_session_end(self, session: str, out: Effects) -> None:
-        self._over.append(session)
         self.journal.forget(session)
-        if self._sessions.pop(session, None) is not None:
+        if self.caches.end(session):
             out.append(DropSession(session))
 
     def sweep(self, now: float, out: Effects) -> None:
         """Free sessions whose driver fell silent."""
-        for session, kept in list(self._sessions.items()):
-            if now - kept.heard > deadlines.IDLE_SESSION:
-                self.on_session_end(session, out)
+        for session in self.caches.silent(now, deadlines.IDLE_SESSION):
+            self.on_session_end(session, out)
 
     # --- words -------------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ class Invariants:
         sizes: dict[str, Any] = {
             "sessions": machine.driver._sessions,
             "waiting sessions": machine.driver._heard,
-            "sessions as a worker": machine.worker._sessions,
+            "sessions as a worker": machine.worker.caches,
             "running steps": machine._running,
             "journals": machine.worker.journal,
             "sessions that are brought back": machine.driver.recovery,

@@ -715,7 +715,7 @@ class Fate:
         plan, worker = self.node.machine.local.plan, self.node.machine.worker
         if plan is not None and plan.pipelines and worker.stages and self.random.random() < 0.5:
             driver, (stage, _) = plan.pipelines[0].driver, pick(worker.stages)
-            key = pick(worker.sessions() or [self.key()])
+            key = pick(list(worker.caches) or [self.key()])
             op = pick(("replay", "replay", "probe", "resume"))
             again = Repair(op, key, plan.epoch, 9, driver, (), stage, stage + 1, 0, pick((1, 3, 60)))
             return Received(driver, again)

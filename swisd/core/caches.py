@@ -1,0 +1,120 @@
+"""What the caches of a device hold of each session, layer by layer, and which of its steps may still run."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from swisd.core.replay import STATELESS
+from swisd.core.types import Slot, Units
+
+ENDED = 64  # sessions that ended lately are remembered: their rows may still come
+
+
+@dataclass(slots=True)
+class Kept:
+    """One session: positions in the caches of each layer, and steps that were run or given up."""
+
+    heard: float
+    lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions
+    steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
+    least: int = 0  # steps below were given up by the driver
+
+
+class Caches:
+    """The sessions that a device holds rows of; no layers at all hold whatever is asked for."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Kept] = {}
+        self._over: deque[str] = deque(maxlen=ENDED)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._sessions))
+
+    def over(self, session: str) -> bool:
+        """Whether the session ended."""
+        return session in self._over
+
+    def length(self, session: str, layers: Iterable[int]) -> int:
+        """Positions of a session that all of these layers hold."""
+        kept = self._sessions.get(session)
+        lengths = kept.lengths if kept is not None else {}
+        return min((lengths.get(layer, 0) for layer in layers), default=STATELESS)
+
+    def repeats(self, stage: int, slot: Slot) -> bool:
+        """Whether a step was run by this stage already, or given up."""
+        kept = self._sessions.get(slot.session)
+        return kept is not None and slot.step < max(kept.steps.get(stage, 0), kept.least)
+
+    def enter(self, stage: int, slot: Slot, layers: Iterable[int], now: float) -> None:
+        """A stage runs these rows: what lay at their position and behind is replaced."""
+        kept = self._known(slot.session, now)
+        kept.heard = now
+        kept.steps[stage] = slot.step + 1
+        for layer in layers:
+            kept.lengths[layer] = slot.position + slot.rows
+
+    def give_up(self, session: str, step: int, now: float) -> None:
+        """The driver gave steps below this one up."""
+        kept = self._known(session, now)
+        kept.heard, kept.least = now, max(kept.least, step)
+
+    def take(
+        self, session: str, units: Units, position: int, rows: int, now: float, stages: set[int]
+    ) -> bool:
+        """Note rows that another device gives for layers of these stages.
+
+        Returns False if they leave a gap, if nothing is new in them, or if the session runs here already.
+        """
+        layers = range(*units)
+        if self.over(session) or not position <= self.length(session, layers) < position + rows:
+            return False
+        kept = self._known(session, now)
+        if stages & kept.steps.keys():
+            return False
+        kept.heard = now
+        for layer in layers:
+            kept.lengths[layer] = position + rows
+        return True
+
+    def lose(self, session: str, layers: Iterable[int]) -> None:
+        """These layers hold nothing of a session after all."""
+        if (kept := self._sessions.get(session)) is not None:
+            for layer in layers:
+                kept.lengths[layer] = 0
+
+    def keep(self, layers: set[int]) -> list[str]:
+        """Another plan: only these layers stay, and steps count anew. Returns the sessions that are gone."""
+        gone = []
+        for session, kept in list(self._sessions.items()):
+            kept.lengths = {layer: at for layer, at in kept.lengths.items() if layer in layers}
+            kept.steps, kept.least = {}, 0
+            if not kept.lengths:
+                del self._sessions[session]
+                gone.append(session)
+        return gone
+
+    def end(self, session: str) -> bool:
+        """The session is over. Returns True if rows of it were held."""
+        self._over.append(session)
+        return self._sessions.pop(session, None) is not None
+
+    def beyond(self, room: int, session: str) -> list[str]:
+        """Forget the sessions that were heard least lately, but this, until the rest fits the room."""
+        held = {key: max(kept.lengths.values(), default=0) for key, kept in self._sessions.items()}
+        gone: list[str] = []
+        while len(held) > 1 and sum(held.values()) > room:
+            gone.append(
+                min((key for key in held if key != session), key=lambda key: self._sessions[key].heard)
+            )
+            del held[gone[-1]], self._sessions[gone[-1]]
+        return gone
+
+    def silent(self, now: float, seconds: float) -> list[str]:
+        """Sessions of which nothing was heard for so long."""
+        return [session for session, kept in self._sessions.items() if now - kept.heard > seconds]
+
+    def _known(self, session: str, now: float) -> Kept:
+        return self._sessions.setdefault(session, Kept(now))
