@@ -101,6 +101,17 @@ class Caches:
         self._over.append(session)
         return self._sessions.pop(session, None) is not None
 
+    def beyond(self, room: int, session: str) -> list[str]:
+        """Forget the sessions that were heard least lately, but this, until the rest fits the room."""
+        held = {key: max(kept.lengths.values(), default=0) for key, kept in self._sessions.items()}
+        gone: list[str] = []
+        while len(held) > 1 and sum(held.values()) > room:
+            gone.append(
+                min((key for key in held if key != session), key=lambda key: self._sessions[key].heard)
+            )
+            del held[gone[-1]], self._sessions[gone[-1]]
+        return gone
+
     def silent(self, now: float, seconds: float) -> list[str]:
         """Sessions of which nothing was heard for so long."""
         return [session for session, kept in self._sessions.items() if now - kept.heard > seconds]

@@ -57,11 +57,12 @@ class Driver:
         self.rounds.clear()
         self.recovery.on_plan()
         here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
-        waiting = self._waiting.clear()
+        waiting, room = self._waiting.clear(), plan.context
         for session in list(self._sessions.values()):
             if session.finish is not None:
                 continue
-            if here and session.reserved <= plan.context:
+            if here and session.reserved <= room:
+                room -= session.reserved
                 session.epoch = plan.epoch
                 self.recovery.forget(session.key, out)
                 self.recovery.start(session, why, now, out)

@@ -39,6 +39,7 @@ class Attempt:
     replay_at: float = 0.0  # when rows began to be run again
     checked_at: float = 0.0  # when that was last asked
     rows: int = 0
+    anew: int = 0  # positions that nobody holds: they are run as if for the first time
     waits: int = 0  # times that caches on their way are waited for
 
 
@@ -238,7 +239,8 @@ class Recovery:
             return
         attempt.replay_at = now
         attempt.running = {span.until: span.end for span in found}
-        attempt.rows = sum(span.end - span.start for span in found) + max(0, session.first_wanted - end)
+        attempt.rows = sum(span.end - span.start for span in found)
+        attempt.anew = max(0, session.first_wanted - end)
         for span in found:
             device = plan.pipelines[0].stages[span.until].device
             attempt.made[device] = attempt.made.get(device, 0) + span.start
@@ -292,6 +294,8 @@ class Recovery:
         again = "nothing had to be run again"
         if attempt.rows:
             again = f"replayed {attempt.rows} positions in {now - attempt.replay_at:.2f} s"
+        elif attempt.anew:
+            again = f"{attempt.anew} positions are run anew"
         text = f"session {session.key[:6]} goes on after {took:.2f} s ({attempt.why}): {again}"
         out.append(Notice("info", text))
         self._feed(session, now, out)

@@ -172,7 +172,14 @@ class Worker:
                 return False
         for slot in activation.slots:
             self.caches.enter(activation.stage, slot, layers, now)
+            for oldest in self.caches.beyond(self._room(), slot.session):
+                self.journal.forget(oldest)
+                out.append(DropSession(oldest))
         return True
+
+    def _room(self) -> int:
+        """Positions that the caches may hold. The driver admits no more: beyond are a lost driver's."""
+        return self._local.plan.context if self._local.plan is not None else 0
 
     def _layers(self, stage: Stage) -> range:
         manifest = self._local.manifest

@@ -13,7 +13,7 @@ from swisd.sim.world import World
 # For the host to notice that a device is gone, and to plan; some messages come late.
 GRACE = deadlines.DEAD + deadlines.SUSPECT + 3.0
 SWEEP_EVERY = 512  # events between two looks at what only ever changes by a bug
-MAX_TIMERS = 6  # of a device, besides one for each session it drives
+MAX_TIMERS = 7  # of a device, besides two for each session it drives
 MAX_RUNNING = 256
 MAX_STEPS = 1024  # what is run again is one step for each token that was answered, of several sessions
 
@@ -189,7 +189,9 @@ class Invariants:
     def _bounded(self, ident: str, device: Device) -> None:
         machine = device.machine
         name = machine.local.config.name
-        require(len(device.timers) <= MAX_TIMERS + len(machine.driver._sessions), f"{name} gathers timers")
+        require(
+            len(device.timers) <= MAX_TIMERS + 2 * len(machine.driver._sessions), f"{name} gathers timers"
+        )
         sizes: dict[str, Any] = {
             "sessions": machine.driver._sessions,
             "waiting sessions": machine.driver._waiting,

@@ -325,6 +325,14 @@ def test_a_plan_with_less_room_takes_what_fits_and_hands_the_rest_back():
     assert "holds 19" in out.error and not out.retry
 
 
+def test_sessions_that_fit_a_smaller_plan_only_one_by_one_are_handed_back():
+    desk = Desk()
+    for number in (1, 2, 3):
+        desk.ask(a_start(key(number), max_tokens=97))  # 100 positions each
+    effects = desk.do(Received(an_id(1), replace(WHOLE, epoch=2, context=250)))
+    assert [out.session for out in outs(effects) if out.retry] == [key(3)]
+
+
 def test_a_plan_that_is_only_prepared_disturbs_nobody():
     desk = Desk()
     (step,) = steps(desk.ask(a_start()))

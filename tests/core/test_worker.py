@@ -259,6 +259,17 @@ def test_a_session_whose_driver_fell_silent_is_freed():
     assert kinds(bench.do(Timer("beat")), DropSession) == [DropSession("a" * 16)]
 
 
+def test_what_a_lost_driver_left_makes_room_for_what_the_next_one_admits():
+    """It began anew, and knows nothing of the sessions whose rows are here still."""
+    bench = Bench(replace(RING, context=10))
+    bench.frame(session="b" * 16), bench.frame(session="b" * 16, step=1, position=3)
+    bench.now += 1.0
+    assert not kinds(bench.frame(session="c" * 16), DropSession)
+    bench.now += 1.0
+    assert kinds(bench.frame(session="d" * 16), DropSession) == [DropSession("b" * 16)]
+    assert set(bench.machine.worker.caches) == {"c" * 16, "d" * 16}
+
+
 def test_trouble_is_told_to_the_driver_and_once_to_the_person():
     bench = Bench()
     (step,) = bench.frame()

@@ -15,16 +15,16 @@ def words(report: Report) -> str:
     return f"seed {report.seed} at {found.at}: {found.what}\n" + "\n".join(found.tail)
 
 
-@pytest.mark.parametrize("start", range(0, 20, 5))
+@pytest.mark.parametrize("start", range(0, 12, 4))
 def test_a_storm_breaks_no_invariant(start: int):
     well = 0
-    for seed in range(start, start + 5):
+    for seed in range(start, start + 4):
         report = run_storm(seed, 3 + seed % 4, 2.0)
         assert not report.violations, words(report)
         assert report.ended_well + report.ended_by_error == report.asked
         assert sum(report.faults.values()) >= 8
         well += report.ended_well
-    assert well >= 50
+    assert well >= 40
 
 
 def test_without_faults_every_session_ends_well():
