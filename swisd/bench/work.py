@@ -28,7 +28,7 @@ class Work:
 
 
 FULL = Work(5, PREFILL, 96, (1, 2, 4, 8, 16), 3, 32, 300.0)
-QUICK = Work(2, PREFILL, 32, (1, 4), 1, 16, 6.0)
+QUICK = Work(2, PREFILL, 32, (1, 4), 1, 12, 5.0)
 
 
 def fitted(work: Work, context: int, short: int) -> Work:
