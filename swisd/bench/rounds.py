@@ -21,7 +21,7 @@ async def measure(contenders: Sequence[Contender], prompts: Prompts, work: Work,
 
     async def alone(contender: Contender, number: int) -> Single:
         (long,) = await contender.ask([prompts.long(number, work.prompt)], 1)
-        (short,) = await contender.ask(prompts.short(number, 1), work.tokens)
+        (short,) = await contender.ask(prompts.short("one", number), work.tokens)
         return single(long, short)
 
     turns = await _rounds(
@@ -29,11 +29,11 @@ async def measure(contenders: Sequence[Contender], prompts: Prompts, work: Work,
     )
     ways = {}
     for contender in contenders:
-        ways[contender.name] = await contender.way(prompts.short(0, 1)[0], work.tokens)
+        ways[contender.name] = await contender.way(prompts.short("way", 0)[0], work.tokens)
 
     async def at_once(contender: Contender, number: int) -> dict[int, Several]:
         return {
-            count: several(await contender.ask(prompts.short(number, count), work.crowd_tokens))
+            count: several(await contender.ask(prompts.short("many", number, count), work.crowd_tokens))
             for count in work.crowds
             if count <= contender.most
         }

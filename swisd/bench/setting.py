@@ -148,7 +148,7 @@ async def _solo(
 
     async with reach(Home(root), lone, silent, alone=True) as link:
         tell("loading the model on this device alone")
-        side = SwarmSide(link, "this device alone", "solo", "")
+        side = SwarmSide(link, "this device", "solo", "")
         await side.ready()
         yield side
 

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from swisd.bench.history import Change
 from swisd.bench.report import Report, Side
 
-NAME = 18
+NAME = 16
 MIB = 1 << 20
+REST = (
+    "rest: serialising, wire, waiting and the driver's own work, which the devices do not tell apart; "
+    "links say: what the plan expects of the measured links alone"
+)
+LOADED = "loaded: weights of shards and spares, without caches and the process itself"
 
 
 def table(report: Report, changes: Sequence[Change]) -> str:
@@ -25,7 +30,7 @@ def table(report: Report, changes: Sequence[Change]) -> str:
 
 def _title(report: Report) -> str:
     quick = ", quick" if report.quick else ""
-    lines = [f"{report.model}: medians of {report.rounds} round(s){quick}; ratios above 1 are faster"]
+    lines = wrapped(f"{report.model}: medians of {report.rounds} round(s){quick}; ratios above 1 are faster")
     lines += [f"  {_short(side.name, 40)}: {side.shape}" for side in report.sides if side.shape]
     return "\n".join(lines)
 
@@ -51,7 +56,7 @@ def _prefill(sides: Sequence[Side], known: dict[str, Change]) -> str:
         ]
         for side in sides
     ]  # fmt: skip
-    return _columns(["prompt, 256 tokens", *_heads(sides), "ms", *_if(known, "change")], rows)
+    return _columns(["256-token prompt", *_heads(sides), "ms", *_if(known, "change")], rows)
 
 
 def _crowds(sides: Sequence[Side]) -> str:
@@ -66,7 +71,7 @@ def _crowds(sides: Sequence[Side]) -> str:
                 _ms(crowd.p50_ms), _ms(crowd.p99_ms),
             ])  # fmt: skip
     figures = ["total/s", "each/s", "first ms", "p50 ms", "p99 ms"]
-    return _columns(["several questions", "at once", "vs one", *_if(solo, "vs solo"), *figures], rows)
+    return _columns(["many questions", "at once", "vs one", *_if(solo, "vs solo"), *figures], rows)
 
 
 def _ways(sides: Sequence[Side]) -> str:
@@ -78,10 +83,7 @@ def _ways(sides: Sequence[Side]) -> str:
             figures = [f"{way.whole_ms:.2f}", f"{way.compute_ms:.2f}", f"{way.rest_ms:.2f}"]
             rows.append([side.name, *figures, str(way.hops), per_hop, f"{way.link_ms:.2f}"])
     told = _columns(["one token, ms", "whole", "compute", "rest", "hops", "rest/hop", "links say"], rows)
-    return told + (
-        "\n  rest: serialising, wire, waiting and the driver's own work, which the devices do"
-        "\n  not tell apart; links say: what the plan expects of the measured links alone"
-    )
+    return "\n".join([told, *wrapped(REST)])
 
 
 def _devices(sides: Sequence[Side]) -> str:
@@ -91,9 +93,8 @@ def _devices(sides: Sequence[Side]) -> str:
             first = side.way is not None and part is side.way.devices[0]
             memory = f"{part.resident_bytes / MIB:.1f}"
             rows.append([side.name if first else "", _short(part.name, 16), f"{part.compute_ms:.2f}", memory])
-    return _columns(["each device", "", "compute ms", "loaded MiB"], rows) + (
-        "\n  loaded: weights of its shards and spares, without caches and the process itself"
-    )
+    told = _columns(["each device", "", "compute ms", "loaded MiB"], rows)
+    return "\n".join([told, *wrapped(LOADED)])
 
 
 def _since(changes: Sequence[Change]) -> list[str]:

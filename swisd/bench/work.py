@@ -68,10 +68,10 @@ class Prompts:
         draw = self._draw("long", number, 0)
         return tuple(draw.randrange(self._low, self._high) for _ in range(tokens))
 
-    def short(self, number: int, at_once: int) -> list[tuple[int, ...]]:
-        """Prompts of prose, each with another first token."""
+    def short(self, part: str, number: int, at_once: int = 1) -> list[tuple[int, ...]]:
+        """Prompts of prose for a round of a part, each with another first token."""
         return [
-            (self._draw(str(at_once), number, place).randrange(self._low, self._high), *self._text)
+            (self._draw(f"{part} {at_once}", number, place).randrange(self._low, self._high), *self._text)
             for place in range(at_once)
         ]
 

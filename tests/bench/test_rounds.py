@@ -78,7 +78,7 @@ async def test_a_budget_that_is_spent_leaves_one_round_that_counts() -> None:
 def test_prompts_differ_from_run_to_run_and_stay_in_the_vocabulary() -> None:
     one, other = Prompts("a", 96, (1, 2)), Prompts("b", 96, (1, 2))
     assert one.long(0, 50) != other.long(0, 50) and one.long(0, 50) == Prompts("a", 96, (1, 2)).long(0, 50)
-    assert max(one.long(1, 500)) < 96 and one.short_tokens == len(one.short(0, 1)[0]) == 3
+    assert max(one.long(1, 500)) < 96 and one.short_tokens == len(one.short("one", 0)[0]) == 3
     assert min(Prompts("a", 49152, ()).long(0, 500)) >= 100
 
 
