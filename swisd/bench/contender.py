@@ -19,7 +19,7 @@ PLAN_S = 180.0
 PATIENCE_S = 60.0
 ANSWER_S = 600.0
 FRESH_DIGESTS = 4  # with that many more, every device has told its last steps
-FRESH_S = 6.0
+FRESH_S = 8.0
 
 Prompt = Sequence[int]
 
@@ -81,9 +81,12 @@ class SwarmSide:
         while True:
             await self.ask([prompt], tokens)
             digest, plan = self._link.digest, self._link.plan
-            fresh = digest is not None and digest.seq >= first + FRESH_DIGESTS
-            if fresh or loop.time() >= until:
-                return way_of(plan, digest) if plan is not None and digest is not None else None
+            if digest is not None and plan is not None and digest.seq >= first + FRESH_DIGESTS:
+                found = way_of(plan, digest)
+                if found is not None:
+                    return found
+            if loop.time() >= until:
+                return None
 
     def shape(self) -> str:
         return shape_of(self._link.plan) if self._link.plan is not None else ""

@@ -191,7 +191,10 @@ def shape_of(plan: Plan) -> str:
 
 
 def way_of(plan: Plan, digest: Digest) -> Way | None:
-    """Where a token's time goes; None where the driver has not timed a token yet, or there is no pipeline."""
+    """Where a token's time goes; None where the driver or a device of the plan does not tell its time.
+
+    A device that has just corrected its profile by what it measured tells none for some tokens.
+    """
     if not plan.pipelines or not digest.token_ms:
         return None
     stages = plan.pipelines[0].stages
@@ -200,8 +203,10 @@ def way_of(plan: Plan, digest: Digest) -> Way | None:
     parts = tuple(
         DevicePart(members[device].name, members[device].stage_ms, members[device].resident_bytes)
         for device in order
-        if device in members
+        if device in members and members[device].stage_ms
     )
+    if len(parts) < len(order):
+        return None
     compute = sum(part.compute_ms for part in parts)
     hops = sum(1 for here, there in pairwise(stages) if here.device != there.device)
     return Way(

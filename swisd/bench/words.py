@@ -30,7 +30,8 @@ def table(report: Report, changes: Sequence[Change]) -> str:
 
 def _title(report: Report) -> str:
     quick = ", quick" if report.quick else ""
-    lines = wrapped(f"{report.model}: medians of {report.rounds} round(s){quick}; ratios above 1 are faster")
+    lines = wrapped(report.model)
+    lines += wrapped(f"medians of {report.rounds} round(s){quick}; ratios above 1: faster than that one")
     lines += [f"  {_short(side.name, 40)}: {side.shape}" for side in report.sides if side.shape]
     return "\n".join(lines)
 

@@ -59,3 +59,8 @@ def test_a_tokens_way_is_what_the_devices_tell() -> None:
 
 def test_no_way_is_told_before_a_token_was_timed() -> None:
     assert way_of(a_plan(*TOGETHER), Digest(an_id(1), 1, 1, ())) is None
+
+
+def test_no_way_is_told_while_a_device_keeps_its_time_to_itself() -> None:
+    members = tuple(a_member(number, stage_ms=float(number % 3)) for number in range(1, 4))
+    assert way_of(a_plan(*TOGETHER), Digest(an_id(1), 1, 1, members, token_ms=9.0)) is None
