@@ -11,8 +11,9 @@ from swisd.bench.figures import Stream
 from swisd.bench.llama import LlamaCpp
 from swisd.bench.report import Kind, Way, shape_of, way_of
 from swisd.client.link import SwarmLink
+from swisd.core import deadlines
 from swisd.core.asker import Answered, Ended, Request
-from swisd.core.errors import SessionFailed
+from swisd.core.errors import NoSwarm, SessionFailed
 from swisd.core.types import SamplingParams
 
 PLAN_S = 180.0
@@ -61,8 +62,16 @@ class SwarmSide:
         self._link = link
 
     async def ready(self) -> None:
-        """Wait for a plan in force. Raises `NoSwarm` or `SessionFailed` with the reason if none comes."""
-        self.context = await self._link.context(PLAN_S)
+        """Wait for a plan in force. Raises `NoSwarm` if none comes, soon where only a person can help."""
+        until = asyncio.get_running_loop().time() + PLAN_S
+        while True:
+            try:
+                self.context = await self._link.context(deadlines.NO_FIT)
+                return
+            except NoSwarm:
+                plan = self._link.plan
+                if (plan is not None and plan.problem) or asyncio.get_running_loop().time() >= until:
+                    raise
 
     async def ask(self, prompts: Sequence[Prompt], tokens: int) -> list[Stream]:
         tasks = [asyncio.create_task(_answer(self._link, prompt, tokens)) for prompt in prompts]

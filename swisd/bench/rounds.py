@@ -7,7 +7,7 @@ from typing import TypeVar
 from swisd.bench.contender import Contender
 from swisd.bench.figures import Several, Single, several, single
 from swisd.bench.report import Told
-from swisd.bench.work import Prompts, Work
+from swisd.bench.work import Prompts, Work, length
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -21,7 +21,7 @@ async def measure(contenders: Sequence[Contender], prompts: Prompts, work: Work,
 
     async def alone(contender: Contender, number: int) -> Single:
         (long,) = await contender.ask([prompts.long(number, work.prompt)], 1)
-        (short,) = await contender.ask(prompts.short("one", number), work.tokens)
+        (short,) = await contender.ask(prompts.short("one", number), length(work.tokens, number))
         return single(long, short)
 
     turns = await _rounds(
@@ -33,7 +33,9 @@ async def measure(contenders: Sequence[Contender], prompts: Prompts, work: Work,
 
     async def at_once(contender: Contender, number: int) -> dict[int, Several]:
         return {
-            count: several(await contender.ask(prompts.short("many", number, count), work.crowd_tokens))
+            count: several(
+                await contender.ask(prompts.short("many", number, count), length(work.crowd_tokens, number))
+            )
             for count in work.crowds
             if count <= contender.most
         }

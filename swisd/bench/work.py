@@ -28,7 +28,13 @@ class Work:
 
 
 FULL = Work(5, PREFILL, 96, (1, 2, 4, 8, 16), 3, 32, 300.0)
-QUICK = Work(2, PREFILL, 32, (1, 4), 1, 12, 5.0)
+QUICK = Work(2, PREFILL, 24, (1, 4), 1, 8, 4.0)
+WARMING = 4  # a round that warms up has answers of so many times fewer tokens
+
+
+def length(tokens: int, number: int) -> int:
+    """Tokens of an answer in a round; round 0 warms up."""
+    return tokens if number else max(tokens // WARMING, 2)
 
 
 def fitted(work: Work, context: int, short: int) -> Work:

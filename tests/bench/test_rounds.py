@@ -13,7 +13,7 @@ from swisd.bench.work import QUICK, Prompts, Work, fitted
 from swisd.core.errors import BadInput
 from tests.bench.reports import WAY, a_stream
 
-WORK = Work(2, 8, 4, (1, 3), 1, 2, 1e9)
+WORK = Work(2, 8, 16, (1, 3), 1, 12, 1e9)
 
 
 class Fake:
@@ -50,9 +50,14 @@ async def test_everybody_answers_in_turn_and_the_first_round_warms_up() -> None:
     said: list[str] = []
     one, other = Fake("one", log), Fake("other", log, "llama.cpp", most=1)
     told = await measure([one, other], Prompts("salt", 1000, (5, 6)), WORK, said.append)
-    turn = [("one", 1, 1), ("one", 1, 4), ("other", 1, 1), ("other", 1, 4)]
-    crowd = [("one", 1, 2), ("one", 3, 2)]
-    assert log == [*turn * 3, ("one", 0, 4), ("other", 0, 4), *crowd * 2]
+
+    def turn(tokens: int) -> list[tuple[str, int, int]]:
+        return [("one", 1, 1), ("one", 1, tokens), ("other", 1, 1), ("other", 1, tokens)]
+
+    assert log == [
+        *turn(4), *turn(16), *turn(16), ("one", 0, 16), ("other", 0, 16), ("one", 1, 3), ("one", 3, 3),
+        ("one", 1, 12), ("one", 3, 12),
+    ]  # fmt: skip
     assert [len(each.turns) for each in told] == [2, 2]
     assert {count: len(turns) for count, turns in told[0].crowds.items()} == {1: 1, 3: 1}
     assert told[1].crowds == {} and (told[0].shape, told[0].way) == ("a shape", WAY)
