@@ -89,11 +89,13 @@ async def _report(
         prompts = here.prompts(secrets.token_hex(8))
         context = min(contender.context for contender in here.contenders)
         work = fitted(work, context, prompts.short_tokens)
-        before = [contender.epoch() for contender in here.contenders]
+        epochs = {each.name: each.epoch() for each in here.contenders}
         told = await measure(here.contenders, prompts, work, say)
         notes = [*notes, *here.notes]
-        if before != [contender.epoch() for contender in here.contenders]:
-            notes.append("a plan changed meanwhile: its figures are of both plans")
+        changed = [each.name for each in here.contenders if each.epoch() != epochs[each.name]]
+        notes += [
+            f"the plan of {name} changed meanwhile: its figures are of several plans" for name in changed
+        ]
         most = max(work.crowds) * (prompts.short_tokens + work.crowd_tokens)
         if most > min(contender.context for contender in here.contenders if contender.most > 1):
             notes.append("the context of the plan does not hold all questions at once: some wait for others")
