@@ -3,14 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCH := $(wildcard swisd/bench.py swisd/bench/__main__.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help env check format test demo clean
+.PHONY: help env check format test demo bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	$(if $(BENCH),@echo '  make bench    speed on this machine beside llama.cpp')
 
 env: $(STAMP) ## make .venv with swisd and its development tools
 
@@ -36,12 +34,9 @@ test: $(STAMP) ## all tests; those that need what this machine lacks are skipped
 demo: $(STAMP) ## three devices on this machine run one model, then stop
 	$(BIN)/python examples/demo.py
 
-ifneq ($(BENCH),)
-.PHONY: bench
-bench: $(STAMP)
+bench: $(STAMP) ## speed of three devices on this machine, beside one of them and llama.cpp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	$(BIN)/python -m swisd.bench
-endif
+	$(BIN)/swisd bench --local 3 --rounds 7 --home $(VENV)/bench
 
 clean: ## remove .venv, what the demo fetched, and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis snapshot_report.html

@@ -1,1 +1,1 @@
-"""First figures for a machine: one device, three devices, each lane, and llama.cpp beside them in one run."""
+"""The speed of a swarm in figures: one device alone, the swarm, each lane and llama.cpp, asked in turn."""

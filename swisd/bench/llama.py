@@ -1,9 +1,14 @@
 """llama.cpp as the peer to measure against, through the package `xllamacpp`, on the same GGUF file."""
 
 import importlib.util
-import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from swisd.bench.figures import Stream
+from swisd.core.errors import ModelError
+
+HOW_TO_INSTALL = "llama.cpp is not measured: `pip install xllamacpp` installs it"
 
 
 def available() -> bool:
@@ -12,29 +17,38 @@ def available() -> bool:
 
 
 class LlamaCpp:
-    """llama.cpp in this process, with `threads` threads and a context of 2048 tokens."""
+    """llama.cpp in this process, with `threads` threads and a context of 2048 tokens. Raises `ModelError`."""
+
+    context = 2048
 
     def __init__(self, gguf: Path, threads: int) -> None:
         import xllamacpp
 
         params = xllamacpp.CommonParams()
         params.model.path = str(gguf)
-        params.n_ctx, params.n_parallel, params.n_gpu_layers = 2048, 1, 0
+        params.n_ctx, params.n_parallel, params.n_gpu_layers = self.context, 1, 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.warmup = False
         params.verbosity = -1
-        self._server: Any = xllamacpp.Server(params)
-        self._random = random.Random(1)
+        try:
+            self._server: Any = xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise ModelError(f"llama.cpp cannot load {gguf}: {error}") from None
 
-    def measure(self, prompt_tokens: int, tokens: int) -> tuple[float, float]:
-        """Milliseconds for a prompt of random tokens, and tokens/s of the greedy decode after it."""
-        ids = [self._random.randrange(100, 30000) for _ in range(prompt_tokens)]
+    def answer(self, prompt: Sequence[int], tokens: int) -> Stream:
+        """A greedy answer of exactly so many tokens, by llama.cpp's own timings. Raises `ModelError`."""
         request = {
-            "prompt": ids,
+            "prompt": list(prompt),
             "n_predict": tokens,
             "temperature": 0,
             "cache_prompt": False,
             "ignore_eos": True,
         }
-        timings = self._server.handle_completions(request)["timings"]
-        return float(timings["prompt_ms"]), float(timings["predicted_per_second"])
+        answer = self._server.handle_completions(request)
+        try:
+            timings = answer["timings"]
+            prompt_ms, speed = float(timings["prompt_ms"]), float(timings["predicted_per_second"])
+        except (KeyError, TypeError, ValueError):
+            raise ModelError(f"llama.cpp gave no timings: {str(answer)[:200]}") from None
+        ended = prompt_ms / 1000.0 + ((tokens - 1) / speed if speed > 0 else 0.0)
+        return Stream(len(prompt), prompt_ms, prompt_ms, (), tokens, 0.0, ended)

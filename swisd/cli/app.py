@@ -226,6 +226,26 @@ def chaos(
         raise typer.Exit(code)
 
 
+@app.command()
+def bench(
+    local: Annotated[
+        int, typer.Option(help="Measure so many devices made for it on this machine.", min=0, max=16)
+    ] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: under 30 s.")] = False,
+    rounds: Annotated[int, typer.Option(help="Rounds that count (default 5, quick 2).", min=0, max=1000)] = 0,
+    gguf: Annotated[
+        Path | None, typer.Option(help="The model's GGUF file, to measure llama.cpp beside.")
+    ] = None,
+    model: ModelOption = "",
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """How fast the swarm that runs is, or one of local devices: beside one device alone and llama.cpp."""
+    from swisd.cli.bench import Wish, run_bench
+
+    run_bench(home, Wish(local, quick, rounds, gguf, model), as_lines=json_output)
+
+
 @models_app.command("list")
 def models_list(json_output: JsonOption = False, home: HomeOption = None) -> None:
     """Models on this device, and those it can pull."""

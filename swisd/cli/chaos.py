@@ -16,14 +16,11 @@ from swisd.chaos.room import MIB, varied_offers
 from swisd.chaos.swarm import NAMES, LocalSwarm
 from swisd.chaos.victims import KINDS
 from swisd.chaos.words import round_line, summary_text
-from swisd.cli.models import import_shown
+from swisd.cli.models import fetched
 from swisd.cli.output import as_json, json_line, result, say
-from swisd.core.errors import BadInput, ModelError
-from swisd.core.model import Manifest
+from swisd.core.errors import BadInput
 from swisd.node.home import Home
 from swisd.node.settings import load_settings, parse_size
-from swisd.store.disk import BlobStore
-from swisd.store.models import ModelIndex
 
 HOWS = ("kill", "stop", "leave")
 
@@ -52,7 +49,7 @@ def run_chaos(home: Path | None, offer: Offer, wishes: Wishes, *, as_lines: bool
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     place = Home(home)
     model = offer.model or load_settings(place.path).model.id
-    manifest = _have(place, model)
+    manifest = fetched(place, model)
     mixed = wishes.kill == "mixed"
     offers = varied_offers(memory, offer.devices, manifest) if mixed else [memory] * offer.devices
     with _folder(offer.keep) as root:
@@ -82,22 +79,6 @@ async def _run(campaign: Campaign, as_lines: bool) -> Summary:
             else:
                 result(round_line(each))
     return summarise(rounds)
-
-
-def _have(home: Home, model: str) -> Manifest:
-    """The whole model in the user's home: fetched as `swisd up` does it where nobody has it."""
-    index = ModelIndex(home.models, BlobStore(home.blobs))
-    try:
-        manifest = index.manifest(model)
-    except ModelError:
-        whole = False
-    else:
-        whole = index.holding(manifest) == [(0, manifest.n_units)]
-    if not whole:
-        say(f"{model} is not here: fetching and importing it")
-        import_shown(home, model, "")
-        manifest = index.manifest(model)
-    return manifest
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 from swisd.cli.output import json_line, result, say
 from swisd.core.errors import BadInput, ModelError, SwisdError
+from swisd.core.model import Manifest
 from swisd.node.home import Home
 from swisd.store.disk import BlobStore
 from swisd.store.models import ModelIndex
@@ -84,6 +85,22 @@ def run_remove(home: Path | None, model_id: str) -> None:
         raise BadInput("`swisd up` runs in this home and may be using the model: stop it first")
     freed = _index(place).remove(model_id)
     result(f"removed {model_id}, {freed / MIB:.1f} MiB freed")
+
+
+def fetched(home: Home, model: str) -> Manifest:
+    """A model that is wholly in this home: fetched as `swisd up` does it where nobody has it."""
+    index = _index(home)
+    try:
+        manifest = index.manifest(model)
+    except ModelError:
+        whole = False
+    else:
+        whole = index.holding(manifest) == [(0, manifest.n_units)]
+    if not whole:
+        say(f"{model} is not here: fetching and importing it")
+        import_shown(home, model, "")
+        manifest = index.manifest(model)
+    return manifest
 
 
 def import_shown(home: Home, source: str, model_id: str) -> str:
