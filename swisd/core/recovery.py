@@ -261,7 +261,7 @@ class Recovery:
                 out.append(Publish(word, to=sender))
         session.next_step = step + most + 1
         self._from_tokens(session, found, plan, step, now, out)
-        out.append(SetTimer(f"repair:{session.key}", now + self._patience(found, plan)))
+        out.append(SetTimer(f"repair:{session.key}", now + self._patience(session, found, plan)))
 
     def _from_tokens(
         self, session: Session, found: list[Span], plan: Plan, step: int, now: float, out: Effects
@@ -285,7 +285,7 @@ class Recovery:
         attempt.checked_at = now
         stages = plan.pipelines[0].stages
         self._publish("probe", attempt, {stages[until].device for until in attempt.running}, out)
-        out.append(SetTimer(f"repair:{attempt.session.key}", now + deadlines.REPLAY))
+        out.append(SetTimer(f"repair:{attempt.session.key}", now + _replay_s(attempt.session)))
 
     def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:
         session = attempt.session
@@ -313,8 +313,16 @@ class Recovery:
     def _names(self, attempt: Attempt) -> str:
         return ", ".join(self._local.name_of(device) for device in sorted(attempt.silent))
 
-    def _patience(self, found: list[Span], plan: Plan) -> float:
+    def _patience(self, session: Session, found: list[Span], plan: Plan) -> float:
         """Seconds for rows to be run again: several times what the plan predicts for all stages."""
         rows = max(span.end - span.start for span in found)
         each = max(plan.prediction.token_ms, plan.prediction.prompt_token_ms)
-        return deadlines.REPLAY + deadlines.ROUND_TIMES * rows * each / 1000.0
+        return _replay_s(session) + deadlines.ROUND_TIMES * rows * each / 1000.0
+
+
+def _replay_s(session: Session) -> float:
+    """Seconds without any advance before rows are run again once more.
+
+    What was given up still waits in line on a slow device, so each try has twice the time of the one before.
+    """
+    return deadlines.REPLAY * 2.0 ** min(session.tries - 1, 6)
