@@ -61,6 +61,7 @@ class Host:
         """Take up what the lost host had: its epoch, its model, its devices."""
         self.planning.fence(before.epoch, self._began)
         self.planning.epoch += 1
+        self.planning.note_sessions(self._began)  # the lost host may have been their driver
         self.provision.model_id = before.model_id or self.provision.model_id
         self.planning.names = {item.device: item.name for item in before.members}
         gone = before.host
@@ -141,6 +142,7 @@ class Host:
     def on_call(self, call: Call, now: float, out: Effects) -> None:
         provision, planning = self.provision, self.planning
         current = self.plan is not None and call.epoch == self.plan.epoch
+        about = self.members.entries.get(call.about)
         if call.op == "model" and call.model_id and call.model_id != provision.model_id:
             out.append(Notice("info", f"model {call.model_id} was asked for"))
             provision.wish(call.model_id, now)
@@ -148,9 +150,13 @@ class Host:
             planning.touch(now)
         elif not current or not planning.uses(call.about) or call.about == self._local.device:
             self._local.drop("word about a device that the plan does not need")
+        elif about is not None and about.liveness == "left":
+            return  # it said so itself
         elif call.op == "broken":
+            planning.note_sessions(now)
             self._evidence(call.about, "its lane broke", now, out)
         elif call.op == "suspect":
+            planning.note_sessions(now)
             self._lose(call.about, "it does not answer", now, out)
         elif planning.can_do_without(call.about):
             planning.ban(call.about, "was late again and again", now)

@@ -13,7 +13,7 @@ from swisd.core.membership import Membership
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
-from swisd.core.replan import believable, broken, devices_of, fits_beside, worthwhile
+from swisd.core.replan import believable, broken, devices_of, fits_beside, tidier, worthwhile
 from swisd.core.roster import name_of, still_measuring
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Plan, Prediction, Verdict
@@ -36,6 +36,8 @@ class Planning:
         self._renew = ""  # why the plan must be made anew although none of its devices is gone
         self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._active_at = 0.0
+        self._sessions_at = -deadlines.DEAD  # when sessions were known of by other words than heartbeats
+        self._patched = False  # whether the plan was mended since it was made
         self._mended_at = -deadlines.CALM
         self._bans = Bans()
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
@@ -62,6 +64,10 @@ class Planning:
         """Something changed that a plan depends on."""
         if self._dirty_since is None:
             self._dirty_since = now
+
+    def note_sessions(self, now: float) -> None:
+        """Somebody says that sessions run."""
+        self._sessions_at = now
 
     def renew(self, reason: str, now: float) -> None:
         """The plan is overtaken: make it anew."""
@@ -157,13 +163,8 @@ class Planning:
         if current is not None and current.pipelines:
             base = current if current.active else self._serving
             reason = self._broken(current) or self._renew
-            sound = base is not None and base.model == sha
-            if (
-                reason
-                and base is not None
-                and sound
-                and self._mend(base, reason, devices, manifest, now, out)
-            ):
+            able = base is not None and base.model == sha
+            if reason and base is not None and able and self._mend(base, reason, devices, manifest, now, out):
                 return
         if now - self._dirty_since < deadlines.SETTLE:
             return
@@ -192,6 +193,8 @@ class Planning:
             except Unpriced:  # a capability from before it measured itself came late
                 priced = current.prediction
             reason = worthwhile(priced, current, found.prediction, found.pipelines, found.context)
+            if not reason and self._patched and not self._lately_busy(now):
+                reason = tidier(current, found.pipelines)
             if not reason or not self._may_change(current, found, devices, manifest, now):
                 if reason:
                     self._dirty_since = now  # look again when the sessions are done
@@ -211,6 +214,9 @@ class Planning:
         """Put others in the place of those that are gone, and leave all else as it is."""
         warm = {entry.device: entry.beat.warm for entry in self.members.present() if entry.beat}
         gone = devices_of(current.pipelines) - {item.device for item in devices}
+        if (gone or self._reborn) and not self._lately_busy(now):
+            self._reborn.clear()
+            return False  # nobody waits: the best plan is worth its loading
         found: Plan | None = None
         for lost in (gone | self._reborn, gone):
             found = found or mended(
@@ -219,7 +225,7 @@ class Planning:
         self._reborn.clear()
         if found is None:
             return False
-        self._renew, self._mended_at = "", now
+        self._renew, self._mended_at, self._patched = "", now, True
         self.epoch += 1
         self._set(replace(found, epoch=self.epoch, host=self._local.device), reason, now, out)
         self._dirty_since = now  # and a better one is looked for in peace
@@ -271,7 +277,7 @@ class Planning:
         config = self._local.config
         if not found.pipelines and self._already_said(found) and not self._renew:
             return
-        self._renew = ""
+        self._renew, self._patched = "", False
         self.epoch += 1
         plan = Plan(
             epoch=self.epoch,
@@ -344,6 +350,11 @@ class Planning:
     def busy(self) -> bool:
         """Whether sessions run."""
         return any(entry.beat is not None and entry.beat.sessions for entry in self.members.present())
+
+    def _lately_busy(self, now: float) -> bool:
+        """Whether sessions run, or ran on a device that was lost since."""
+        beats = [entry.beat for entry in self.members.entries.values() if now - entry.seen < deadlines.DEAD]
+        return now - self._sessions_at < deadlines.DEAD or any(beat and beat.sessions for beat in beats)
 
     def _name(self, device: str) -> str:
         entry = self.members.entries.get(device)

@@ -77,7 +77,7 @@ def pause(stream: Streaming, until: int) -> float:
 def test_a_stream_goes_on_when_the_host_is_killed(new_swarm: Callable[[], Swarm], drives: bool) -> None:
     swarm = new_swarm()
     # Whoever has the only room for the head drives; one that comes later does not change the plan.
-    small, large = "34MiB", "84MiB"
+    small, large = "36MiB", "88MiB"
     form(swarm, {"ann": large if drives else small, "bob": small if drives else large, "cyd": small})
     form(swarm, {"dan": large})
     host, *others = swarm.devices
@@ -95,7 +95,7 @@ def test_a_stream_goes_on_when_the_host_is_killed(new_swarm: Callable[[], Swarm]
 
     swarm.devices.remove(host)
     first = one_host(others)
-    arguments = ["--memory", "34MiB", "--threads", "1", "--address", "127.0.0.1"]
+    arguments = ["--memory", "36MiB", "--threads", "1", "--address", "127.0.0.1"]
     again = DeviceProcess("ann", host.home, arguments)
     swarm.devices.append(again)
     assert one_host([*others, again]) is first
