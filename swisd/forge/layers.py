@@ -16,6 +16,11 @@ from swisd.forge.gguf_file import GgufFile
 from swisd.forge.graph_parts import CONTRIB, FLOAT, Fragment, Placed
 from swisd.forge.quant import F32, Linear, NBits, linear, reorder, stack, stackable, to_float
 
+# Which products keep x in fp32: the attention of the first third of the layers, and the last product of the
+# first tenth. Outliers arise there, and what int8 loses of them every later layer carries on; in the other
+# layers fp32 gains nothing that can be measured (docs/log.md, "Which products need fp32").
+FINE_ATTENTION, FINE_DOWN = 3, 10
+
 
 @dataclass(slots=True)
 class Source:
@@ -64,6 +69,11 @@ def split(part: Fragment, joined: list[str], widths: list[int]) -> list[str]:
     return names
 
 
+def among_first(share: int, number: int, n_layers: int) -> bool:
+    """Whether layer `number` is in the first 1 / `share` of the layers, rounded up."""
+    return number * share < n_layers
+
+
 def layer(source: Source, number: int) -> Fragment:
     """Unit `number + 1`: transformer layer `number`."""
     shape, unit = source.shape, number + 1
@@ -77,7 +87,8 @@ def layer(source: Source, number: int) -> Fragment:
 
     x = part.norm(f"h{unit}", gain("attn_norm"), shape.epsilon)
     attended = _attention(source, part, number, x)
-    out = part.linear(attended, matrix("attn_output", shape.hidden, shape.q_width), fine=True)
+    fine = among_first(FINE_ATTENTION, number, shape.n_layers)
+    out = part.linear(attended, matrix("attn_output", shape.hidden, shape.q_width), fine=fine)
     if shape.post_norms:
         out = part.norm(out, gain("post_attention_norm"), shape.epsilon)
     x, middle = part.add_norm(f"h{unit}", out, gain("ffn_norm"), shape.epsilon)
@@ -88,7 +99,8 @@ def layer(source: Source, number: int) -> Fragment:
     else:
         gate = part.node("QuickGelu", [gate], domain=CONTRIB, alpha=1.0)  # x * sigmoid(x)
     x = part.node("Mul", [gate, up])
-    out = part.linear(x, matrix("ffn_down", shape.hidden, shape.ffn))
+    fine = among_first(FINE_DOWN, number, shape.n_layers)
+    out = part.linear(x, matrix("ffn_down", shape.hidden, shape.ffn), fine=fine)
     if shape.post_norms:
         out = part.norm(out, gain("post_ffw_norm"), shape.epsilon)
     part.node("Add", [middle, out], [f"h{unit + 1}"])
@@ -115,7 +127,8 @@ def _attention(source: Source, part: Fragment, number: int, x: str) -> str:
         # alike, so no score changes.
         layers[0] = reorder(layers[0], _halves(shape.heads, shape.head_size))
         layers[1] = reorder(layers[1], _halves(shape.kv_heads, shape.head_size))
-    joined = products(part, x, layers, biases, fine=True)
+    fine = among_first(FINE_ATTENTION, number, shape.n_layers)
+    joined = products(part, x, layers, biases, fine=fine)
     if shape.head_norms:
         q, k, v = split(part, joined, widths)
         q, k = (_head_norm(source, part, number, *item) for item in ((q, "attn_q_norm"), (k, "attn_k_norm")))
