@@ -107,7 +107,7 @@ class Shards:
 def memory_of(manifest: Manifest, ranges: set[Units], context: int) -> int:
     """Bytes of these shards with the caches of `context` tokens; caches are shared, weights are not."""
     weights = sum(manifest.resident_bytes(start, end) for start, end in ranges)
-    covered = {unit for start, end in ranges for unit in range(start, end)}
+    covered = {unit for start, end in ranges for unit in range(start, min(end, manifest.n_units))}
     caches = sum(manifest.units[unit].kv_bytes_per_token for unit in covered)
     return weights + context * caches
 

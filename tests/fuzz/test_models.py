@@ -131,6 +131,7 @@ import sys
 from pathlib import Path
 from swisd.core.errors import SwisdError
 from swisd.core.model import Manifest
+from swisd.runtime.kv import KvStore
 from swisd.runtime.shard import Shard
 from tests.fuzz.mutate import Mutator
 blobs, count = Path(sys.argv[1]), int(sys.argv[3])
@@ -142,7 +143,7 @@ for number in range(count):
     path.write_bytes(mutator.blob(right) if number else right)
     print(number, flush=True)
     try:
-        Shard.load(manifest, 0, manifest.n_units, blobs, threads=1, max_tokens=64).close()
+        Shard.load(manifest, 0, manifest.n_units, blobs, threads=1, store=KvStore(manifest, 64)).close()
         loaded += 1
     except SwisdError:
         assert number

@@ -12,7 +12,7 @@ from swisd.core.checked import Malformed
 from swisd.core.errors import ModelError
 from swisd.net.listener import Listener
 from swisd.net.secure import dial
-from swisd.store.client import BlobClient, Connection, Source, SourceFailed
+from swisd.store.client import BlobClient, Connection, SentElsewhere, Source, SourceFailed
 from swisd.store.disk import BlobStore
 from swisd.store.fetch import Fetcher
 from swisd.store.protocol import (
@@ -101,7 +101,9 @@ async def test_requests_over_sockets(fuzz_count: int, tmp_path: Path) -> None:
             assert answers(words).startswith(await asyncio.wait_for(reader.read(), 20))
         writer.transport.abort()
     client = BlobClient(lambda host, port: dial(host, port, KEY, ME, Purpose.STORE))
-    async with aclosing(client.pull(Source(PEER, "127.0.0.1", listener.port), SHA, 0, len(DATA))) as pieces:
+    async with aclosing(
+        client.pull(Source(PEER, "127.0.0.1", listener.port), Request(SHA), len(DATA))
+    ) as pieces:
         assert b"".join([piece async for piece in pieces]) == DATA
     client.close()
     await listener.close()
@@ -155,11 +157,11 @@ async def test_answers_that_lie(fuzz_count: int) -> None:
         said.clear()
         got = b""
         try:
-            async with aclosing(client.pull(source, SHA, 0, len(DATA))) as pieces:
+            async with aclosing(client.pull(source, Request(SHA), len(DATA))) as pieces:
                 async for piece in pieces:
                     got += piece
-            assert len(got) == len(DATA) and said[0].startswith(write_reply(Reply(Status.OK, 768, 768)))
-        except SourceFailed:
+            assert 0 < len(got) <= len(DATA)  # a holder may send the first part alone; the SHA-256 tells
+        except (SourceFailed, SentElsewhere):
             failed += 1
             assert len(got) < len(DATA)
         assert sum(map(len, client._idle.values())) <= 1

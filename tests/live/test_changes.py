@@ -1,4 +1,4 @@
-"""The swarm changes while it answers: devices join and leave, the outside broker is away. No token differs."""
+"""The swarm changes while it answers: devices join and leave, the outside broker is away. Tokens stay equal."""
 
 import os
 import shutil
