@@ -1,4 +1,4 @@
-"""The swarm changes while it answers: devices join and leave, the outside broker is away. Tokens stay equal."""
+"""The swarm changes while it answers: devices join and leave, a broker outside is away. No token differs."""
 
 import os
 import shutil
