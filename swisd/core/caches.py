@@ -57,7 +57,9 @@ class Caches:
             kept.lengths[layer] = slot.position + slot.rows
 
     def give_up(self, session: str, step: int, now: float) -> None:
-        """The driver gave steps below this one up."""
+        """The driver gave steps below this one up, and goes on with the session."""
+        if session in self._over:
+            self._over.remove(session)
         kept = self._known(session, now)
         kept.heard, kept.least = now, max(kept.least, step)
 
@@ -97,8 +99,12 @@ class Caches:
         return gone
 
     def end(self, session: str) -> bool:
-        """The session is over. Returns True if rows of it were held."""
+        """The session is over: rows of it that still come are refused. Returns True if some were held."""
         self._over.append(session)
+        return self.forget(session)
+
+    def forget(self, session: str) -> bool:
+        """Hold nothing of a session, which may go on. Returns True if rows of it were held."""
         return self._sessions.pop(session, None) is not None
 
     def beyond(self, room: int, session: str) -> list[str]:

@@ -193,7 +193,7 @@ class Worker:
         plan = self._local.plan
         if plan is None or not repair.epoch == plan.epoch <= self._local.ready_epoch or not plan.pipelines:
             return
-        if plan.pipelines[0].driver != sender or self.caches.over(repair.session):
+        if plan.pipelines[0].driver != sender:
             return
         if repair.op == "resume":
             self.caches.give_up(repair.session, repair.step, now)
@@ -277,7 +277,9 @@ class Worker:
     def sweep(self, now: float, out: Effects) -> None:
         """Free sessions whose driver fell silent."""
         for session in self.caches.silent(now, deadlines.IDLE_SESSION):
-            self.on_session_end(session, out)
+            self.journal.forget(session)
+            self.caches.forget(session)
+            out.append(DropSession(session))
 
     # --- words -------------------------------------------------------------------------------------
 
