@@ -15,9 +15,15 @@ class Kept:
     """One session: positions in the caches of each layer, and steps that were run or given up."""
 
     heard: float
-    lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions
+    lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions, once all that waits has run
+    done: dict[int, int] = field(default_factory=dict)  # layer -> positions that are there by now
     steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
     least: int = 0  # steps below were given up by the driver
+
+    def roll_back(self) -> None:
+        """What waits will not run."""
+        self.lengths = {layer: min(at, self.done.get(layer, 0)) for layer, at in self.lengths.items()}
+        self.done = {layer: at for layer, at in self.done.items() if layer in self.lengths}
 
 
 class Caches:
@@ -56,12 +62,19 @@ class Caches:
         for layer in layers:
             kept.lengths[layer] = slot.position + slot.rows
 
+    def ran(self, slot: Slot, layers: Iterable[int]) -> None:
+        """These rows are in the caches."""
+        if (kept := self._sessions.get(slot.session)) is not None:
+            for layer in layers:
+                kept.done[layer] = slot.position + slot.rows
+
     def give_up(self, session: str, step: int, now: float) -> None:
         """The driver gave steps below this one up, and goes on with the session."""
         if session in self._over:
             self._over.remove(session)
         kept = self._known(session, now)
         kept.heard, kept.least = now, max(kept.least, step)
+        kept.roll_back()
 
     def take(
         self, session: str, units: Units, position: int, rows: int, now: float, stages: set[int]
@@ -78,20 +91,21 @@ class Caches:
             return False
         kept.heard = now
         for layer in layers:
-            kept.lengths[layer] = position + rows
+            kept.lengths[layer] = kept.done[layer] = position + rows
         return True
 
     def lose(self, session: str, layers: Iterable[int]) -> None:
         """These layers hold nothing of a session after all."""
         if (kept := self._sessions.get(session)) is not None:
             for layer in layers:
-                kept.lengths[layer] = 0
+                kept.lengths[layer] = kept.done[layer] = 0
 
     def keep(self, layers: set[int]) -> list[str]:
         """Another plan: only these layers stay, and steps count anew. Returns the sessions that are gone."""
         gone = []
         for session, kept in list(self._sessions.items()):
             kept.lengths = {layer: at for layer, at in kept.lengths.items() if layer in layers}
+            kept.roll_back()
             kept.steps, kept.least = {}, 0
             if not kept.lengths:
                 del self._sessions[session]

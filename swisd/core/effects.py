@@ -156,6 +156,23 @@ class WriteKv:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Steps of this session that were asked for and did not begin need not run: nothing comes back of them.
+
+    Those of an earlier plan than `epoch`, and under that plan those below `step`.
+    """
+
+    session: str
+    epoch: int
+    step: int
+
+
+def given_up(work: Work, effect: GiveUp) -> bool:
+    """Whether a step is one of those that need not run."""
+    return work.session == effect.session and (work.epoch, work.step) < (effect.epoch, effect.step)
+
+
+@dataclass(frozen=True, slots=True)
 class DropSession:
     """Free a session's KV cache on this device."""
 
@@ -255,6 +272,7 @@ Effect = (
     | RunStep
     | ReadKv
     | WriteKv
+    | GiveUp
     | DropSession
     | SetTimer
     | CancelTimer

@@ -13,12 +13,14 @@ from swisd.core.effects import (
     Activation,
     DropSession,
     Effect,
+    GiveUp,
     Lead,
     Notice,
     Publish,
     RunStep,
     SetTimer,
     Work,
+    given_up,
 )
 from swisd.core.events import (
     BrokerFailed,
@@ -95,6 +97,9 @@ class NodeMachine:
                 continue
             if isinstance(effect, RunStep):
                 self._running[effect.work] = effect.activation
+            elif isinstance(effect, GiveUp):
+                for work in [work for work in self._running if given_up(work, effect)]:
+                    del self._running[work]
             elif isinstance(effect, DropSession):
                 for work in [work for work in self._running if work.session == effect.session]:
                     del self._running[work]
@@ -220,6 +225,7 @@ class NodeMachine:
         last = len(plan.pipelines[activation.pipeline].stages) - 1
         if activation.stage == last and activation.until == TO_THE_END:
             self.worker.pace.note(event, activation, self.worker.stages)
+            self.worker.note_done(activation)
             self.service.moving.on_step(work.session, out)
             self.driver.on_head_done(event, now, out)
             return

@@ -8,6 +8,7 @@ from swisd.core.effects import (
     TO_THE_END,
     Activation,
     DropSession,
+    GiveUp,
     Notice,
     Publish,
     RunStep,
@@ -57,6 +58,8 @@ class Worker:
         self._stages = stages
         layers = {unit for _, stage in stages for unit in range(stage.start, stage.end)}
         self.journal.keep_boundaries({stage.end for _, stage in stages} if same_model else set())
+        for session in self.caches:
+            out.append(GiveUp(session, plan.epoch, 0))
         for session in self.caches.keep(layers if same_model else set()):
             self.journal.forget(session)
             out.append(DropSession(session))
@@ -115,6 +118,7 @@ class Worker:
             return None
         stages = plan.pipelines[activation.pipeline].stages
         stage, slot = stages[activation.stage], activation.slots[0]
+        self.note_done(activation)
         replayed = activation.until != TO_THE_END
         if not replayed:
             self.pace.note(event, activation, self._stages)
@@ -135,6 +139,12 @@ class Worker:
         if not self._in_order(following, stages[number], now, out):
             return None
         return self._enter(following, out)
+
+    def note_done(self, activation: Activation) -> None:
+        """Rows ran through a stage: its caches hold them."""
+        if (stage := dict(self._stages).get(activation.stage)) is not None:
+            for slot in activation.slots:
+                self.caches.ran(slot, self._layers(stage))
 
     def _enter(self, activation: Activation, out: Effects) -> Activation | None:
         plan = self._local.plan
@@ -197,6 +207,7 @@ class Worker:
             return
         if repair.op == "resume":
             self.caches.give_up(repair.session, repair.step, now)
+            out.append(GiveUp(repair.session, plan.epoch, repair.step))
         if repair.op in ("probe", "resume"):
             held = tuple(self._held(number, stage, repair.session) for number, stage in self._stages)
             answer = Repair("held", repair.session, plan.epoch, repair.step, self._local.device, held)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import Activation, KvRows, LoadShards, ReadKv, RunStep
+from swisd.core.effects import Activation, GiveUp, KvRows, LoadShards, ReadKv, RunStep, given_up
 from swisd.core.errors import SwisdError
 from swisd.core.events import (
     Event,
@@ -46,6 +46,7 @@ class Compute:
         self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._given_up: dict[str, GiveUp] = {}  # by session; read in the compute thread
         self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
@@ -78,8 +79,12 @@ class Compute:
     def run(self, effect: RunStep) -> None:
         self._submit(lambda: self._run(effect), lambda reason: StepFailed(effect.work, reason))
 
+    def give_up(self, effect: GiveUp) -> None:
+        """Steps that still wait and are given up by this do not run."""
+        self._given_up[effect.session] = effect
+
     def drop(self, session: str) -> None:
-        self._submit(lambda: self._shards.drop(session), None)
+        self._submit(lambda: self._drop(session), None)
 
     def read_kv(self, effect: ReadKv) -> None:
         """Copy rows out of the caches; rows that are not here are no event."""
@@ -94,6 +99,10 @@ class Compute:
         self._submit(
             lambda: self._measure(manifest, model, memory_limit), lambda reason: MeasureFailed(model, reason)
         )
+
+    def _drop(self, session: str) -> None:
+        self._given_up.pop(session, None)
+        self._shards.drop(session)
 
     async def close(self) -> None:
         """Free everything; steps that still wait are dropped. What runs is waited for, `CLOSE_S` at most."""
@@ -140,7 +149,10 @@ class Compute:
         if not self._closed:
             self._loop.call_soon_threadsafe(self._post, event)
 
-    def _run(self, effect: RunStep) -> Event:
+    def _run(self, effect: RunStep) -> Event | None:
+        floor = self._given_up.get(effect.work.session)
+        if floor is not None and given_up(effect.work, floor):
+            return None
         shard = self._shards.get(effect.units)
         if shard is None:
             start, end = effect.units

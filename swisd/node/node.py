@@ -10,6 +10,7 @@ from swisd.core.effects import (
     CancelTimer,
     DropSession,
     Effect,
+    GiveUp,
     KvRows,
     Lead,
     MoveBus,
@@ -233,6 +234,8 @@ class Node:
             case CancelTimer():
                 if handle := self._timers.pop(effect.name, None):
                     handle.cancel()
+            case GiveUp():
+                self._compute.give_up(effect)
             case DropSession():
                 self._compute.drop(effect.session)
             case Notice():

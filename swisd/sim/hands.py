@@ -1,5 +1,6 @@
 """Simulated devices, and what the node does on a real one: each effect of a machine is carried out here."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from swisd.core.effects import (
     CancelTimer,
     DropSession,
     GetManifest,
+    GiveUp,
     KeepShards,
     KvRows,
     Lead,
@@ -27,6 +29,7 @@ from swisd.core.effects import (
     StartBroker,
     StopBroker,
     WriteKv,
+    given_up,
 )
 from swisd.core.events import (
     BrokerStarted,
@@ -80,7 +83,9 @@ class Device:
     owned: set[int] = field(default_factory=set)  # units whose rows it may hold
     load: int = 0  # number of the load that counts
     alive: bool = True
-    busy_until: float = 0.0
+    queue: deque[object] = field(default_factory=deque)  # for its compute thread
+    computing: bool = False
+    floors: dict[str, GiveUp] = field(default_factory=dict)
     leading: bool = False
     frozen: list[object] | None = None  # events that wait, while its process is stopped
     online: bool = True
@@ -113,13 +118,15 @@ class Hands:
                 world._set_timer(device.timers, effect, lambda event: world._feed(ident, event))
             case CancelTimer():
                 device.timers.pop(effect.name, None)
-            case RunStep() | ReadKv() | WriteKv() | DropSession():
-                self._compute(ident, device, effect)
+            case GiveUp():
+                device.floors[effect.session] = effect
+            case RunStep() | ReadKv() | WriteKv() | DropSession() | KeepShards():
+                if isinstance(effect, KeepShards):
+                    device.load += 1
+                device.queue.append(effect)
+                self._next(ident, device)
             case LoadShards():
                 self.load(ident, device, effect)
-            case KeepShards():
-                device.load += 1
-                device.keep(set(effect.units))
             case GetManifest():
                 ready = ManifestReady(effect.model, world.manifest)
                 self.later(0.05, ident, ready, device)
@@ -197,21 +204,29 @@ class Hands:
 
     # --- the compute thread ------------------------------------------------------------------------
 
+    def _next(self, ident: str, device: Device) -> None:
+        """Steps, rows of caches and the end of sessions are worked off in order."""
+        while device.queue and not device.computing:
+            self._compute(ident, device, device.queue.popleft())
+
     def _compute(self, ident: str, device: Device, effect: object) -> None:
-        """Steps, rows of caches and the end of sessions are worked off in order: each result is known now."""
         match effect:
             case RunStep():
-                self._run_step(ident, device, effect)
+                floor = device.floors.get(effect.work.session)
+                if floor is None or not given_up(effect.work, floor):
+                    self._run_step(ident, device, effect)
             case DropSession():
+                device.floors.pop(effect.session, None)
                 device.shard.drop(effect.session)
+            case KeepShards():
+                device.keep(set(effect.units))
             case ReadKv():
                 payload = device.shard.read(effect.session, effect.units, effect.position, effect.rows)
                 if payload is not None:
                     kv = KvRows(
                         effect.epoch, effect.session, effect.units, effect.position, effect.rows, payload
                     )
-                    at = max(device.busy_until - self.world.now, 0.0)
-                    self.later(at + 0.0005, ident, KvRead(effect.device, kv), device)
+                    self.later(0.0005, ident, KvRead(effect.device, kv), device)
             case WriteKv():
                 kv = effect.kv
                 owned = set(range(*kv.units)) <= device.owned
@@ -229,8 +244,6 @@ class Hands:
         rows = sum(slot.rows for slot in effect.activation.slots)
         passes = 1.0 if rows == 1 else max(rows / 8.0, 1.0)
         ms = passes * layers * device.speed.layer_ms + (device.speed.head_ms if end == n_units else 0)
-        began = max(world.now, device.busy_until)
-        device.busy_until = began + world._delay(ms / 1000.0)
         try:
             count, payload, token, scores = device.shard.run(
                 effect.units, effect.activation, effect.sample, effect.score
@@ -239,7 +252,13 @@ class Hands:
             self.later(0.0002, ident, StepFailed(effect.work, str(error)), device)
             return
         done = StepDone(effect.work, count, payload, ms, token, scores)
-        world._later(device.busy_until - world.now, partial(world._feed, ident, done, device))
+        device.computing = True
+        world._later(world._delay(ms / 1000.0), partial(self._computed, ident, device, done))
+
+    def _computed(self, ident: str, device: Device, done: StepDone) -> None:
+        device.computing = False
+        self.world._feed(ident, done, device)
+        self._next(ident, device)
 
     def load(self, ident: str, device: Device, effect: LoadShards) -> None:
         """Load beside what is kept; a later load makes this one void."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from builders import MIB, MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
 
-from swisd.core.effects import DropSession, Effect, KeepShards, LoadShards, RunStep
+from swisd.core.effects import DropSession, Effect, GiveUp, KeepShards, LoadShards, RunStep
 from swisd.core.events import (
     FrameArrived,
     LoadFailed,
@@ -76,8 +76,11 @@ def test_an_inactive_plan_is_prepared_beside_the_one_in_service():
 
 def test_when_it_is_active_it_serves_and_what_only_the_old_one_needed_goes():
     bench = Bench()
-    bench.rows(0), bench.plan(NEXT), bench.loaded((2, 4), (3, 5))
+    (step,) = bench.rows(0)
+    bench.do(StepDone(step.work, 1, (7,), 1.0)), bench.rows(1)  # the second one does not come to its end
+    bench.plan(NEXT), bench.loaded((2, 4), (3, 5))
     effects = bench.plan(replace(NEXT, active=True))
+    assert kinds(effects, GiveUp) == [GiveUp("a" * 16, 6, 0)]
     assert bench.epochs == (6, 0) and kinds(effects, KeepShards) == [KeepShards(((3, 5),))]
     assert bench.rows(1) == [] and bench.machine.local.drops == {"frame of another epoch": 1}
     kept = bench.machine.worker.caches._sessions["a" * 16]

@@ -10,6 +10,7 @@ from swisd.core.effects import (
     Activation,
     DropSession,
     Effect,
+    GiveUp,
     KeepShards,
     LoadShards,
     Notice,
@@ -167,9 +168,12 @@ def test_rows_while_another_hosts_plan_of_that_epoch_loads_are_dropped():
 
 def test_a_new_plan_keeps_what_is_held_and_forgets_old_work():
     bench = Bench()
-    (step,) = bench.frame()
+    (first,) = bench.frame()
+    bench.do(StepDone(first.work, 3, (1, 1, 1), 1.0))  # type: ignore[union-attr]
+    (step,) = bench.frame(step=1, position=3)  # does not come to its end
     effects = bench.plan(replace(RING, epoch=6))
     assert not kinds(effects, DropSession)
+    assert kinds(effects, GiveUp) == [GiveUp("a" * 16, 6, 0)]
     assert kinds(effects, LoadShards) == []  # the same shard: nothing to load
     assert state(effects) == [("ready", 6)]
     assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0)) == []
@@ -184,7 +188,8 @@ def test_a_new_plan_keeps_what_is_held_and_forgets_old_work():
 def test_another_cut_keeps_the_rows_of_layers_that_stay_here():
     """Layers 2 and 3 had three positions; now there is layer 4, which has none."""
     bench = Bench()
-    bench.frame()
+    (step,) = bench.frame()
+    bench.do(StepDone(step.work, 3, (1, 1, 1), 1.0))  # type: ignore[union-attr]
     wider = replace(RING, epoch=6, pipelines=a_plan((0, 2, 1), (2, 5, 2), (5, 6, 1)).pipelines)
     assert not kinds(bench.plan(wider), DropSession)
     bench.do(ShardsLoaded(6, ((2, 5),), 1))

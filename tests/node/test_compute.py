@@ -11,6 +11,7 @@ import pytest
 
 from swisd.core.effects import (
     Activation,
+    GiveUp,
     LoadShards,
     RunStep,
     Sample,
@@ -238,3 +239,27 @@ async def test_a_computation_that_does_not_end_does_not_hold_up_leaving(
 def test_the_fake_is_the_twin_of_the_real_shard() -> None:
     for name in ("load", "run", "close"):
         assert callable(getattr(fake.FakeShard, name)) and callable(getattr(shard.Shard, name))
+
+
+async def test_steps_that_were_given_up_do_not_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait behind a step that runs; what is asked for afterwards runs."""
+    entered, go_on = threading.Event(), threading.Event()
+    right = FakeShard.run
+
+    def held_up(self: FakeShard, *arguments: Any) -> Any:
+        entered.set()
+        assert go_on.wait(20)
+        return right(self, *arguments)
+
+    bench.load(WHOLE)
+    assert isinstance(await bench.next(), ShardsLoaded)
+    monkeypatch.setattr(FakeShard, "run", held_up)
+    bench.compute.run(step((1, 2, 3)))
+    assert await asyncio.to_thread(entered.wait, 20)
+    bench.compute.run(step((4,), number=1, rows=1))
+    bench.compute.give_up(GiveUp(SESSION, 7, 2))
+    again = Activation(7, 0, 0, (Slot(SESSION, 2, 3, 1, 1),), 1, (4,))
+    bench.compute.run(RunStep(Work(7, 0, SESSION, 2), ALL, again))
+    go_on.set()
+    done = [await bench.next(), await bench.next()]
+    assert [item.work.step for item in done if isinstance(item, StepDone)] == [0, 2]
