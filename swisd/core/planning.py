@@ -198,6 +198,8 @@ class Planning:
             if not reason or not self._may_change(current, found, devices, manifest, now):
                 if reason:
                     self._dirty_since = now  # look again when the sessions are done
+                elif self._patched and found.pipelines != current.pipelines:
+                    self._dirty_since = now + deadlines.CALM
                 self._update_verdicts(current, found, out)
                 return
         self._publish(sha, model, found, reason, now, out)
