@@ -118,13 +118,7 @@ class Planning:
     def empty(self, out: Effects) -> None:
         """End the plan with one that has nothing in it."""
         if self.plan is not None:
-            self.epoch += 1
-            out.append(
-                Publish(replace(
-                    self.plan, epoch=self.epoch, pipelines=(), prediction=NOTHING, verdicts=(), active=False,
-                    problem="", spares=(),
-                ))
-            )  # fmt: skip
+            out.append(Publish(self._emptied(self.plan, "")))
 
     def withdraw(self, out: Effects) -> None:
         """End a plan that broke while no device holds the model, so that nobody waits for it."""
@@ -132,14 +126,18 @@ class Planning:
         if plan is None or not plan.pipelines:
             return
         if reason := self._broken(plan):
-            self.epoch += 1
             problem = f"{reason}, and no device holds {plan.model_id}"
-            self.plan = replace(
-                plan, epoch=self.epoch, host=self._local.device, pipelines=(), prediction=NOTHING,
-                verdicts=(), active=False, problem=problem[:500], spares=(),
-            )  # fmt: skip
+            self.plan = self._emptied(plan, problem[:500])
             out.append(Publish(self.plan))
             out.append(Notice("warning", f"no plan: {problem}"))
+
+    def _emptied(self, plan: Plan, problem: str) -> Plan:
+        """A plan of this host with nothing in it, above all others."""
+        self.epoch += 1
+        return replace(
+            plan, epoch=self.epoch, host=self._local.device, pipelines=(), prediction=NOTHING, verdicts=(),
+            active=False, problem=problem, spares=(),
+        )  # fmt: skip
 
     def sweep(self, now: float) -> None:
         """Bans end."""
@@ -410,4 +408,3 @@ class Planning:
         if spares != plan.spares:
             self.plan = replace(plan, spares=spares)
             out.append(Publish(self.plan))
-            self._covered = chosen_from

@@ -15,14 +15,13 @@ from swisd.core.model import Manifest
 from swisd.core.types import Holding
 from swisd.sim.askers import Askers, Stream
 from swisd.sim.bus import EXTERNAL, Broker, Buses, Client
-from swisd.sim.hands import Device, Hands, Speed
+from swisd.sim.hands import STOP_S, Device, Hands, Speed
 from swisd.sim.toy import MODEL, MODEL_ID, ToyShard, toy_manifest
 from swisd.wire.messages import decode_message, encode_message, topic_of
 from swisd.wire.topics import Kind, Topic
 
 BUS_S = 0.002
 RESET_S = 0.005  # until the other end of a connection knows that a process is gone
-STOP_S = 0.1
 
 
 class World:
