@@ -16,9 +16,9 @@ from swisd.forge.gguf_file import GgufFile
 from swisd.forge.graph_parts import CONTRIB, FLOAT, Fragment, Placed
 from swisd.forge.quant import F32, Linear, NBits, linear, reorder, stack, stackable, to_float
 
-# Which products keep x in fp32: the attention of the first third of the layers, and the last product of the
-# first tenth. Outliers arise there, and what int8 loses of them every later layer carries on; in the other
-# layers fp32 gains nothing that can be measured (docs/log.md, "Which products need fp32").
+# Which products read x with 16 bits instead of 8: queries, keys and values in the first third of the layers,
+# and the last product of the first tenth. Outliers arise there, and every later layer carries on what 8 bits
+# lose of them; elsewhere 16 bits gain nothing that can be measured (docs/log.md, "Which products need fp32").
 FINE_ATTENTION, FINE_DOWN = 3, 10
 
 
@@ -87,8 +87,7 @@ def layer(source: Source, number: int) -> Fragment:
 
     x = part.norm(f"h{unit}", gain("attn_norm"), shape.epsilon)
     attended = _attention(source, part, number, x)
-    fine = among_first(FINE_ATTENTION, number, shape.n_layers)
-    out = part.linear(attended, matrix("attn_output", shape.hidden, shape.q_width), fine=fine)
+    out = part.linear(attended, matrix("attn_output", shape.hidden, shape.q_width))
     if shape.post_norms:
         out = part.norm(out, gain("post_attention_norm"), shape.epsilon)
     x, middle = part.add_norm(f"h{unit}", out, gain("ffn_norm"), shape.epsilon)
