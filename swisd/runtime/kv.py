@@ -1,6 +1,6 @@
 """The KV caches of a device: keys and values by session and layer, whoever computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
 from swisd.core.types import Units
 from swisd.runtime import heap
+from swisd.runtime.pools import Pool
 
 F32 = NDArray[np.float32]
 STEP = 256
@@ -18,11 +19,16 @@ STEP = 256
 
 @dataclass(slots=True, eq=False)
 class LayerRows:
-    """One session in one layer: float32 [1, kv_heads, capacity, head_size]; `length` positions are valid."""
+    """One session in one layer: float32 [1, kv_heads, capacity, head_size]; `length` positions are valid.
+
+    The buffers are its own, or those at `place` of a pool.
+    """
 
     key: F32
     value: F32
     length: int = 0
+    pool: Pool | None = None
+    place: int = 0
 
     @property
     def capacity(self) -> int:
@@ -100,12 +106,17 @@ class KvStore:
         found = self._sessions.setdefault(session, _Session())
         here = [rows for i in layers if (rows := found.layers.get(i))]
         capacity = max((rows.capacity for rows in here), default=0)
-        if tokens > capacity:
-            capacity = max(STEP, capacity)
-            while capacity < tokens:
-                capacity *= 2
-            capacity = min(capacity, max(self._max_tokens, tokens))
+        capacity = self._capacity(capacity, tokens)
         return [self._grown(found, layer, capacity) for layer in layers]
+
+    def _capacity(self, capacity: int, tokens: int) -> int:
+        """The capacity of now, doubled as often as `tokens` need."""
+        if tokens <= capacity:
+            return capacity
+        capacity = max(STEP, capacity)
+        while capacity < tokens:
+            capacity *= 2
+        return min(capacity, max(self._max_tokens, tokens))
 
     def _grown(self, found: _Session, layer: int, capacity: int) -> LayerRows:
         rows = found.layers.get(layer)
@@ -119,12 +130,52 @@ class KvStore:
         if rows is None:
             rows = found.layers[layer] = LayerRows(key, value)
             return rows
+        self._move(rows, layer, key, value)
+        return rows
+
+    def rows(self, session: str, layer: int) -> LayerRows | None:
+        """What is held of a session in a layer."""
+        found = self._sessions.get(session)
+        return found.layers.get(layer) if found else None
+
+    def in_pool(self, pool: Pool, layer: int) -> Iterator[LayerRows]:
+        """What is held of any session in a layer at places of this pool."""
+        for found in self._sessions.values():
+            rows = found.layers.get(layer)
+            if rows is not None and rows.pool is pool:
+                yield rows
+
+    def pool(self, sessions: Sequence[str], layers: range, tokens: int) -> Pool:
+        """Put sessions side by side, in this order, with room for `tokens` positions each.
+
+        All of them must have rows in all these layers.
+        """
+        rows = [self._sessions[session].layers[layer] for session in sessions for layer in layers]
+        capacity = self._capacity(max(item.capacity for item in rows), tokens)
+        pool = Pool(layers, len(sessions), self._heads, capacity, self._size)
+        for layer in layers:
+            for place, session in enumerate(sessions):
+                found = self._sessions[session]
+                mine = found.layers[layer]
+                self._unbind(found, layer)
+                self._bytes -= mine.nbytes
+                self._move(mine, layer, pool.key(layer, place), pool.value(layer, place))
+                mine.pool, mine.place = pool, place
+                self._bytes += mine.nbytes
+        return pool
+
+    def _move(self, rows: LayerRows, layer: int, key: F32, value: F32) -> None:
         # One after the other: each old buffer goes before the next new one takes memory.
         key[:, :, : rows.length] = rows.key[:, :, : rows.length]
         rows.key = key
         value[:, :, : rows.length] = rows.value[:, :, : rows.length]
         rows.value = value
-        return rows
+        self._leave(rows, layer)
+
+    def _leave(self, rows: LayerRows, layer: int) -> None:
+        if rows.pool is not None:
+            rows.pool.leave(layer, rows.place)
+            rows.pool = None
 
     def read(self, session: str, units: Units, position: int, rows: int) -> F32:
         """A copy: float32 [units, rows, width], the key of a position before its value.
@@ -189,6 +240,9 @@ class KvStore:
         """Forget what an owner bound: it will run no more."""
         for found in self._sessions.values():
             found.bound.pop(owner, None)
+            for rows in found.layers.values():
+                if rows.pool is not None:
+                    rows.pool.unbind(owner)
 
     def _unbind(self, found: _Session, layer: int) -> None:
         for owner in [owner for owner, (layers, _) in found.bound.items() if layer in layers]:
@@ -199,6 +253,8 @@ class KvStore:
         found = self._sessions.pop(session, None)
         if found is not None:
             self._bytes -= sum(rows.nbytes for rows in found.layers.values())
+            for layer, rows in found.layers.items():
+                self._leave(rows, layer)
             del found
             heap.give_back()
 
@@ -210,7 +266,9 @@ class KvStore:
             for layer in list(found.layers):
                 if not any(start <= layer < end for start, end in units):
                     self._unbind(found, layer)
-                    self._bytes -= found.layers.pop(layer).nbytes
+                    rows = found.layers.pop(layer)
+                    self._bytes -= rows.nbytes
+                    self._leave(rows, layer)
             if not found.layers:
                 del self._sessions[session]
         if self._bytes < before:

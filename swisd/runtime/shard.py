@@ -1,6 +1,7 @@
 """A shard: contiguous units of a model as one ONNX Runtime session, over the KV caches of the device."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
 from swisd.runtime import heap
+from swisd.runtime.agreement import agrees
+from swisd.runtime.binding import Binding
 from swisd.runtime.graph import compose
+from swisd.runtime.grouping import Group, Grouping
 from swisd.runtime.kv import KvStore, LayerRows
 from swisd.runtime.rope import RopeTables
 from swisd.runtime.slots import Rows, Slot, check_step
@@ -46,12 +50,16 @@ class Shard:
         self.store = store
         self._owner = object()  # of what is bound in the store; not the shard, or each would hold the other
         self.has_head = end == manifest.n_units
-        self._session = _open_session(manifest, start, end, blobs, threads)
+        self.session = _open_session(manifest, start, end, blobs, threads)
         self._ropes = RopeTables(manifest, blobs) if self.layers else None
-        self._entry = "ids" if start == 0 else f"h{start}"
-        self._entry_type = np.dtype(np.int64 if start == 0 else np.float32)
-        self._exit = "logits" if self.has_head else f"h{end}"
-        self._width = manifest.vocab if self.has_head else manifest.hidden
+        self.entry = "ids" if start == 0 else f"h{start}"
+        self.entry_shape = () if start == 0 else (manifest.hidden,)  # of a row
+        self.entry_type = np.dtype(np.int64 if start == 0 else np.float32)
+        self.exit = "logits" if self.has_head else f"h{end}"
+        self.width = manifest.vocab if self.has_head else manifest.hidden
+        # Behind the last layer only the rows go on that an answer is wanted for.
+        self._only_wanted = end >= manifest.n_units - 1
+        self._grouping = Grouping(store, self.layers)
         heap.give_back()
 
     @classmethod
@@ -72,11 +80,13 @@ class Shard:
         is only the head takes exactly the wanted rows. Returns float32 [rows, hidden]; [wanted, hidden] if
         the head comes next; or logits [wanted, vocab]. Raises `ModelError` if shapes or positions do not fit.
         """
-        if self._session is None:
+        if self.session is None:
             raise ModelError("this shard is closed")
         check_step(self.manifest, self.units, slots, x, self.store)
         if not self.layers:
-            return self._run_flat(x)
+            return self.run_flat(x)
+        if len(slots) > 1 and all(slot.rows == 1 for slot in slots) and self.batches:
+            return self._run_together(slots, x)
         outputs = []
         at = 0
         for slot in slots:
@@ -84,43 +94,101 @@ class Shard:
             at += slot.rows
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
+    @cached_property
+    def batches(self) -> bool:
+        """Whether one-row steps of several sessions at once have the bits of each alone, on this device.
+
+        That depends on the kernels that ONNX Runtime has for its processor, so it is tried once.
+        """
+        return agrees(self)
+
     def close(self) -> None:
         """Release the weights; the shard cannot run afterwards. Keys and values stay in the store."""
         self.store.unbind(self._owner)
-        self._session = None
+        self.session = None
         heap.give_back()
 
-    def _run_flat(self, x: Array) -> Array:
+    def run_flat(self, x: Array) -> Array:
         """Embedding alone or head alone: no sessions, all rows at once."""
         if len(x) == 0:
-            return np.empty((0, self._width), np.float32)
-        feeds: dict[str, Array] = {self._entry: np.ascontiguousarray(x)}
+            return np.empty((0, self.width), np.float32)
+        feeds: dict[str, Array] = {self.entry: np.ascontiguousarray(x)}
         if self.has_head:
             feeds["rows"] = np.arange(len(x), dtype=np.int64)
-        result: Array = self._session.run([self._exit], feeds)[0]
+        result: Array = self.session.run([self.exit], feeds)[0]
         return result
 
     def _run_slot(self, slot: Rows, x: Array) -> Array:
         total = slot.position + slot.rows
-        one_row: _Binding | None = self.store.bound(slot.session, self._owner) if slot.rows == 1 else None
+        one_row: Binding | None = self.store.bound(slot.session, self._owner) if slot.rows == 1 else None
         if one_row is not None and total > one_row.capacity:
             one_row = None  # not held while the caches grow, or the old ones would stay beside the new
-        layers = one_row.layers if one_row else self.store.reserve(slot.session, self.layers, total)
+            layers = self.store.reserve(slot.session, self.layers, total)
+        elif one_row is not None:
+            layers = self._rows(slot.session)
+        else:
+            layers = self.store.reserve(slot.session, self.layers, total)
         # Until the step has succeeded only what it does not rewrite is valid.
         for rows in layers:
             rows.length = slot.position
         if slot.rows == 1:
             if one_row is None:
-                one_row = _Binding(self, layers, 1)
+                one_row = Binding(self, [(item.key, item.value) for item in layers], 1)
                 self.store.bind(slot.session, self._owner, self.layers, one_row)
-            result = one_row.run(x, slot.position, slot.logits)
+            result = one_row.run(x, [slot.position], range(slot.logits if self._only_wanted else 1))
         else:
             result = self._run_passes(slot, x, layers)
         for rows in layers:
             rows.length = total
-        if self.end == self.manifest.n_units - 1:
-            result = result[len(result) - slot.logits :]
-        return result
+        return result[len(result) - slot.logits :] if self._only_wanted else result
+
+    def rope_tables(self, positions: int) -> list[tuple[str, Array]]:
+        """The graph's names and tables of cosines and sines for so many positions."""
+        tables = self._ropes.upto(positions) if self._ropes else []
+        return [(f"{'sin' if n % 2 else 'cos'}{n // 2}", table) for n, table in enumerate(tables)]
+
+    def _rows(self, session: str) -> list[LayerRows]:
+        return [rows for layer in self.layers if (rows := self.store.rows(session, layer))]
+
+    def _run_together(self, slots: Sequence[Rows], x: Array) -> Array:
+        """One-row steps of several sessions; each group in one pass."""
+        results: dict[int, Array] = {}
+        totals = [slot.position + 1 for slot in slots]
+        for group in self._grouping.groups([slot.session for slot in slots], totals):
+            if group.pool is None:
+                for number, _ in group.members:
+                    results[number] = self._run_slot(slots[number], x[number : number + 1])
+            else:
+                results.update(self.run_group(group, slots, x))
+        return np.concatenate([results[number] for number in range(len(slots))])
+
+    def run_group(self, group: Group, slots: Sequence[Rows], x: Array) -> dict[int, Array]:
+        """One pass over places of a pool: what each member's row becomes, by the number of its slot."""
+        pool, first, count = group.pool, group.first, group.count
+        assert pool is not None
+        key = (self._owner, self.layers, first, count)
+        if (binding := pool.bound.get(key)) is None:
+            caches = [(pool.key(i, first, count), pool.value(i, first, count)) for i in self.layers]
+            binding = pool.bound[key] = Binding(self, caches, 1)
+        fed = np.zeros((count, *x.shape[1:]), x.dtype)
+        positions = [0] * count
+        for place, end in group.others:
+            positions[place - first] = end
+        held = [(number, place - first, self._rows(slots[number].session)) for number, place in group.members]
+        for number, at, layers in held:
+            fed[at], positions[at] = x[number], slots[number].position
+            for rows in layers:
+                rows.length = slots[number].position
+        wanted = [(number, at) for number, at, _ in held if slots[number].logits or not self._only_wanted]
+        out = binding.run(fed, positions, [at for _, at in wanted])
+        results = {}
+        for number, _, layers in held:
+            results[number] = out[:0]
+            for rows in layers:
+                rows.length += 1
+        for row, (number, _) in enumerate(wanted):
+            results[number] = out[row : row + 1]
+        return results
 
     def _run_passes(self, slot: Rows, x: Array, layers: list[LayerRows]) -> Array:
         scores = 4 * layers[0].capacity * self.manifest.config["heads"]
@@ -132,71 +200,11 @@ class Shard:
             # Never leave one row for the last pass: one-row passes have other bits.
             rows = left if left <= most else most - 1 if left == most + 1 else most
             if binding is None or binding.rows != rows:
-                binding = _Binding(self, layers, rows)
-            wanted = max(0, min(rows, slot.logits - (left - rows)))
-            results.append(binding.run(x[at : at + rows], slot.position + at, wanted))
+                binding = Binding(self, [(item.key, item.value) for item in layers], rows)
+            wanted = max(0, min(rows, slot.logits - (left - rows))) if self.has_head else rows
+            results.append(binding.run(x[at : at + rows], [slot.position + at], range(rows - wanted, rows)))
             at += rows
         return results[0] if len(results) == 1 else np.concatenate(results)
-
-
-class _Binding:
-    """Buffers bound to a session's inputs and outputs for passes of one shape.
-
-    The store keeps the one-row binding until a buffer is replaced, so a decode step allocates nothing but the
-    array it returns. ONNX Runtime reads and writes the numpy memory directly; keys and values are input and
-    output at once.
-    """
-
-    def __init__(self, shard: Shard, layers: list[LayerRows], rows: int) -> None:
-        self._session = shard._session
-        self.layers, self.capacity = layers, layers[0].capacity
-        self.rows, self._has_head, self._exit, self._width = rows, shard.has_head, shard._exit, shard._width
-        shape = (rows,) if shard.start == 0 else (rows, shard.manifest.hidden)
-        self.x = np.empty(shape, shard._entry_type)
-        self.seqlens = np.zeros(1, np.int32)
-        self.total = np.zeros((), np.int32)
-        self.out = np.empty((0, self._width), np.float32)
-        self._binding = self._session.io_binding()
-        self._keep: dict[str, Any] = {}
-        self._bind_in(shard._entry, self.x)
-        self._bind_in("steps", np.array([1, rows, -1], np.int64))
-        self._bind_in("seqlens_k", self.seqlens)
-        self._bind_in("total_sequence_length", self.total)
-        assert shard._ropes is not None
-        for number, table in enumerate(shard._ropes.upto(self.capacity)):
-            self._bind_in(f"{'sin' if number % 2 else 'cos'}{number // 2}", table)
-        for unit, kept in zip(shard.layers, layers, strict=True):
-            self._bind_out(f"k{unit}_out", self._bind_in(f"k{unit}", kept.key))
-            self._bind_out(f"v{unit}_out", self._bind_in(f"v{unit}", kept.value))
-
-    def _bind_in(self, name: str, array: Array) -> Any:
-        value = ort.OrtValue.ortvalue_from_numpy(array)
-        self._binding.bind_ortvalue_input(name, value)
-        self._keep[name] = array, value
-        return value
-
-    def _bind_out(self, name: str, value: Any) -> None:
-        self._binding.bind_ortvalue_output(name, value)
-        self._keep[name] = value
-
-    def _bind_exit(self, wanted: int) -> None:
-        # A graph that ends in the head computes at least one row of logits, to be thrown away if none is
-        # wanted: products of no rows are untested ground in some kernels.
-        count = max(wanted, 1) if self._has_head else self.rows
-        if count != len(self.out):
-            self.out = np.empty((count, self._width), np.float32)
-            self._bind_out(self._exit, ort.OrtValue.ortvalue_from_numpy(self.out))
-            if self._has_head:
-                self._bind_in("rows", np.arange(self.rows - count, self.rows, dtype=np.int64))
-
-    def run(self, x: Array, position: int, wanted: int) -> Array:
-        """The pass at `position`; the last `wanted` rows of logits, or all rows of the hidden state."""
-        self._bind_exit(wanted)
-        self.x[...] = x
-        self.seqlens[0] = position + self.rows - 1
-        self.total[...] = position + self.rows
-        self._session.run_with_iobinding(self._binding)
-        return self.out[:wanted].copy() if self._has_head else self.out.copy()
 
 
 def _check_version(manifest: Manifest) -> None:

@@ -1,0 +1,79 @@
+"""Numpy buffers bound to the inputs and outputs of a shard's ONNX Runtime session."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from swisd.runtime.shard import Shard
+
+Array = NDArray[Any]
+
+
+class Binding:
+    """For passes of one shape over the same caches: `rows` of one session, or one of each of several.
+
+    Whoever owns the caches keeps it until a buffer is replaced, so a decode step allocates nothing but the
+    array it returns. ONNX Runtime reads and writes the numpy memory directly; keys and values are input and
+    output at once.
+    """
+
+    def __init__(self, shard: "Shard", caches: Sequence[tuple[Array, Array]], rows: int) -> None:
+        """`caches`: key and value of each layer, float32 [sessions, kv heads, capacity, head size]."""
+        self._session = shard.session
+        self.capacity, sessions = caches[0][0].shape[2], len(caches[0][0])
+        self.rows, self._has_head = rows, shard.has_head
+        self._exit, self._width = shard.exit, shard.width
+        self.x = np.empty((sessions * rows, *shard.entry_shape), shard.entry_type)
+        self.seqlens = np.zeros(sessions, np.int32)
+        self.total = np.zeros((), np.int32)
+        self.out = np.empty((0, self._width), np.float32)
+        self._taken: list[int] = []
+        self._binding = self._session.io_binding()
+        self._keep: dict[str, Any] = {}
+        self._bind_in(shard.entry, self.x)
+        self._bind_in("steps", np.array([sessions, rows, -1], np.int64))
+        self._bind_in("seqlens_k", self.seqlens)
+        self._bind_in("total_sequence_length", self.total)
+        for name, table in shard.rope_tables(self.capacity):
+            self._bind_in(name, table)
+        for unit, (key, value) in zip(shard.layers, caches, strict=True):
+            self._bind_out(f"k{unit}_out", self._bind_in(f"k{unit}", key))
+            self._bind_out(f"v{unit}_out", self._bind_in(f"v{unit}", value))
+
+    def _bind_in(self, name: str, array: Array) -> Any:
+        value = ort.OrtValue.ortvalue_from_numpy(array)
+        self._binding.bind_ortvalue_input(name, value)
+        self._keep[name] = array, value
+        return value
+
+    def _bind_out(self, name: str, value: Any) -> None:
+        self._binding.bind_ortvalue_output(name, value)
+        self._keep[name] = value
+
+    def _bind_exit(self, taken: list[int]) -> None:
+        """The head answers the rows `taken`; hidden states go on with all rows."""
+        count = len(taken) if self._has_head else len(self.x)
+        if count != len(self.out):
+            self.out = np.empty((count, self._width), np.float32)
+            self._bind_out(self._exit, ort.OrtValue.ortvalue_from_numpy(self.out))
+        if self._has_head and taken != self._taken:
+            self._taken = taken
+            self._bind_in("rows", np.array(taken, np.int64))
+
+    def run(self, x: Array, positions: Sequence[int], wanted: Sequence[int]) -> Array:
+        """One pass. `positions`: of each session's first row; returns the `wanted` rows, by number."""
+        # A graph that ends in the head computes at least one row of logits, to be thrown away if none is
+        # wanted: products of no rows are untested ground in some kernels.
+        self._bind_exit(list(wanted) or [len(self.x) - 1])
+        self.x[...] = x
+        self.seqlens[:] = positions
+        self.seqlens += self.rows - 1
+        self.total[...] = int(self.seqlens.max()) + 1
+        self._session.run_with_iobinding(self._binding)
+        if self._has_head:
+            return self.out[: len(wanted)].copy()
+        return self.out.copy() if len(wanted) == len(self.out) else self.out[list(wanted)]
