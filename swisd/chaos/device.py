@@ -32,12 +32,14 @@ class DeviceProcess:
     It has a process group of its own, so that Ctrl-C reaches whoever started it and not the device.
     """
 
+    program = "from swisd.cli.app import main; main()"  # what Python runs; measurements put theirs around it
+
     def __init__(self, name: str, home: Path, arguments: Sequence[str]) -> None:
         self.name = name
         self.lines: list[Line] = []
         self._news = threading.Condition()
         command = [
-            sys.executable, "-c", "from swisd.cli.app import main; main()", "up", "--headless",
+            sys.executable, "-c", self.program, "up", "--headless",
             "--home", str(home), "--name", name, "--threads", "1", "--address", "127.0.0.1", *arguments,
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SWISD_")}
@@ -47,6 +49,11 @@ class DeviceProcess:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(home / "up.log",), daemon=True)
         self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:

@@ -129,6 +129,10 @@ class LocalSwarm:
         self._code = JoinCode(self._code.key, LOOPBACK, self._ports[host])
         self._launch(name)
 
+    def pids(self) -> dict[str, int]:
+        """The process of each device, by name."""
+        return {name: device.pid for name, device in self._devices.items()}
+
     def ended(self) -> list[str]:
         """Devices whose process has ended."""
         return [name for name, device in self._devices.items() if not device.running]

@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -25,6 +24,7 @@ from swisd.core.events import (
 )
 from swisd.core.model import Manifest
 from swisd.core.types import Profile, Scores, Units
+from swisd.node.hand import Hand
 from swisd.node.shards import Job, Shards
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Compute:
     def __init__(self, blobs: Path, scratch: Path, threads: int, post: Callable[[Event], None]) -> None:
         self._blobs, self._scratch, self._threads = blobs, scratch, threads
         self._post = post
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._computing, self._loading = Hand("compute"), Hand("load")
         self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -109,17 +108,37 @@ class Compute:
         if self._closed:
             return
         self._closed = True
-        last: list[Future[Any]] = [self._loader.submit(bool), self._pool.submit(self._shards.keep, ())]
-        for pool in (self._loader, self._pool):
-            pool.shutdown(wait=False)
-        _, late = await asyncio.wait([asyncio.wrap_future(item) for item in last], timeout=CLOSE_S)
-        if late:
+        last = (self._last(self._loading, lambda: None), self._last(self._computing, self._free))
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                for done in last:
+                    await done.wait()
+        except TimeoutError:
             log.warning("a computation does not end; it is left to itself")
+
+    def _free(self) -> None:
+        self._shards.keep(())
+
+    def _last(self, hand: Hand, job: Callable[[], None]) -> asyncio.Event:
+        """The last job of a thread; the event is set when it is done."""
+        done = asyncio.Event()
+
+        def work() -> None:
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - the device ends all the same, and says why
+                log.warning("freeing memory failed", exc_info=error)
+            with suppress(RuntimeError):  # the loop did not wait
+                self._loop.call_soon_threadsafe(done.set)
+
+        hand.submit(work)
+        hand.end()
+        return done
 
     def _aside(self, job: Job) -> None:
         """Run a job in the loader's thread. Called in the compute thread."""
-        with suppress(RuntimeError):  # the device leaves at this moment
-            self._loader.submit(job)
+        if not self._closed:
+            self._loading.submit(job)
 
     def _back(self, job: Job) -> None:
         """Run a job in the compute thread, after what waits there. Called in the loader's thread."""
@@ -142,12 +161,12 @@ class Compute:
             if event is not None:
                 self._tell(event)
 
-        with suppress(RuntimeError):  # the device leaves at this moment
-            self._pool.submit(guarded)
+        self._computing.submit(guarded)
 
     def _tell(self, event: Event) -> None:
         if not self._closed:
-            self._loop.call_soon_threadsafe(self._post, event)
+            with suppress(RuntimeError):  # the loop has ended without a word
+                self._loop.call_soon_threadsafe(self._post, event)
 
     def _run(self, effect: RunStep) -> Event | None:
         floor = self._given_up.get(effect.work.session)
