@@ -49,6 +49,10 @@ class Caches:
         lengths = kept.lengths if kept is not None else {}
         return min((lengths.get(layer, 0) for layer in layers), default=STATELESS)
 
+    def active(self, since: float) -> int:
+        """Sessions that ran a step since then."""
+        return sum(1 for kept in self._sessions.values() if kept.heard >= since)
+
     def repeats(self, stage: int, slot: Slot) -> bool:
         """Whether a step was run by this stage already, or given up."""
         kept = self._sessions.get(slot.session)

@@ -44,6 +44,7 @@ REGROUP = 1.5  # after the bus was reached anew, before a device that does not a
 REPLAY = 2.0  # rows that are run again may take this and several times what the plan predicts
 MOVE = 5.0  # caches that move to another device, before what is missing is run again instead
 MOVING = 0.05  # the last of them, at the switch
+ACTIVE = 1.0  # a session that ran no step for longer does not share in what is computed now
 STRIKES = 6  # a device that was late so often
 STRIKES_WITHIN = 60.0  # within these seconds is moved out of the plan
 EVIDENCE = 1.5  # a device whose connection broke is lost unless it is heard within this

@@ -95,7 +95,7 @@ class Driver:
         if request is None:
             self._local.drop("rows that nobody awaits")
             return
-        self._worker.run(activation, out, *_wanted(request))
+        self._worker.run(activation, now, out, *_wanted(request))
 
     def on_head_done(self, event: StepDone, now: float, out: Effects) -> None:
         """The head answered with a token or scores (or ran a prompt chunk that wants neither)."""

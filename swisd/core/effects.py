@@ -121,13 +121,18 @@ class KeepShards:
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """Run the shard of `units`. Comes back: StepDone or StepFailed with the same `work`."""
+    """Run the shard of `units`. Comes back: StepDone or StepFailed with the same `work`.
+
+    A step of one row may share a pass with those of other sessions, `together` of them at most: with more of
+    them here at once the other devices of the pipeline would have nothing to do.
+    """
 
     work: Work
     units: Units
     activation: Activation
     sample: Sample | None = None
     score: Score | None = None
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,10 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head."""
+    """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head.
+
+    `shared`: how many sessions the pass served, in `compute_ms` milliseconds.
+    """
 
     work: Work
     rows: int
@@ -129,6 +132,7 @@ class StepDone:
     compute_ms: float
     token: int | None = None
     scores: Scores | None = None
+    shared: int = 1
 
 
 @dataclass(frozen=True, slots=True)

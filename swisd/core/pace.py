@@ -35,8 +35,8 @@ class Pace:
     def note(self, event: StepDone, activation: Activation, stages: Stages) -> None:
         """Take the time of a step of one stage."""
         slots = activation.slots
-        if len(slots) != 1 or slots[0].rows != 1:
-            return
+        if len(slots) != 1 or slots[0].rows != 1 or event.shared > 1:
+            return  # a pass for several tells nothing of one
         key = (slots[0].session, slots[0].step)
         spent = self._parts.pop(key, 0.0) + event.compute_ms
         last = max((number for number, _ in stages), default=activation.stage)

@@ -89,10 +89,15 @@ class Worker:
                 return None
         if not self._in_order(activation, mine[activation.stage], now, out):
             return None
-        return self._enter(activation, out)
+        return self._enter(activation, now, out)
 
     def run(
-        self, activation: Activation, out: Effects, sample: Sample | None = None, score: Score | None = None
+        self,
+        activation: Activation,
+        now: float,
+        out: Effects,
+        sample: Sample | None = None,
+        score: Score | None = None,
     ) -> None:
         """Run rows through a stage of this device; `sample` or `score` is what the head does with them."""
         stage = dict(self._stages).get(activation.stage)
@@ -101,13 +106,19 @@ class Worker:
             self._local.drop("rows for a stage of another device")
             return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        out.append(RunStep(work, stage.units, activation, sample, score))
+        out.append(RunStep(work, stage.units, activation, sample, score, self._together(now)))
+
+    def _together(self, now: float) -> int:
+        """How many sessions may share a pass here: as many as leave the other devices as many."""
+        plan = self._local.plan
+        devices = {stage.device for item in plan.pipelines for stage in item.stages} if plan else set()
+        return max(1, -(-self.caches.active(now - deadlines.ACTIVE) // max(len(devices), 1)))
 
     def begin(self, activation: Activation, now: float, out: Effects, **head: Sample | Score | None) -> None:
         """Rows that the driver feeds into its first stage."""
         stage = dict(self._stages).get(0)
         if stage is not None and self._in_order(activation, stage, now, out):
-            self.run(activation, out, **head)  # type: ignore[arg-type]
+            self.run(activation, now, out, **head)  # type: ignore[arg-type]
 
     def on_step_done(
         self, event: StepDone, activation: Activation, now: float, out: Effects
@@ -138,7 +149,7 @@ class Worker:
             return None
         if not self._in_order(following, stages[number], now, out):
             return None
-        return self._enter(following, out)
+        return self._enter(following, now, out)
 
     def note_done(self, activation: Activation) -> None:
         """Rows ran through a stage: its caches hold them."""
@@ -146,13 +157,13 @@ class Worker:
             for slot in activation.slots:
                 self.caches.ran(slot, self._layers(stage))
 
-    def _enter(self, activation: Activation, out: Effects) -> Activation | None:
+    def _enter(self, activation: Activation, now: float, out: Effects) -> Activation | None:
         plan = self._local.plan
         last = len(plan.pipelines[activation.pipeline].stages) - 1 if plan else 0
         if activation.stage == last and activation.until == TO_THE_END:
             return activation
         if activation.rows or activation.stage != last:
-            self.run(activation, out)
+            self.run(activation, now, out)
         return None
 
     def _keep(self, stage: Stage, slot: Slot, event: StepDone) -> None:
@@ -236,7 +247,7 @@ class Worker:
             if target != self._local.device:
                 out.append(SendFrame(target, rows))
             elif self._in_order(rows, stages[repair.stage + 1], now, out):
-                self._enter(rows, out)
+                self._enter(rows, now, out)
 
     # --- trouble -----------------------------------------------------------------------------------
 

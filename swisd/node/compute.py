@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import Activation, GiveUp, KvRows, LoadShards, ReadKv, RunStep, given_up
+from swisd.core.effects import GiveUp, KvRows, LoadShards, ReadKv, RunStep
 from swisd.core.errors import SwisdError
 from swisd.core.events import (
     Event,
@@ -19,16 +19,14 @@ from swisd.core.events import (
     LoadFailed,
     Measured,
     MeasureFailed,
-    StepDone,
     StepFailed,
 )
 from swisd.core.model import Manifest
-from swisd.core.types import Profile, Scores, Units
+from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand
+from swisd.node.running import run
 from swisd.node.shards import Job, Shards
-
-if TYPE_CHECKING:
-    from swisd.runtime.shard import Shard
+from swisd.node.steps import Steps
 
 log = logging.getLogger(__name__)
 TURNS, TURN_S = 50, 2.0
@@ -36,16 +34,23 @@ CLOSE_S = 5.0  # for a step or a load that runs when the device leaves
 
 
 class Compute:
-    """Runs one thing at a time, in order, off the event loop. `post` is called in the event loop."""
+    """Runs one thing at a time off the event loop: steps as `Steps` says, all else in order with them.
 
-    def __init__(self, blobs: Path, scratch: Path, threads: int, post: Callable[[Event], None]) -> None:
+    `post` is called in the event loop, with events that came about together.
+    """
+
+    def __init__(
+        self, blobs: Path, scratch: Path, threads: int, post: Callable[[Sequence[Event]], None]
+    ) -> None:
         self._blobs, self._scratch, self._threads = blobs, scratch, threads
         self._post = post
         self._computing, self._loading = Hand("compute"), Hand("load")
         self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._given_up: dict[str, GiveUp] = {}  # by session; read in the compute thread
+        self._steps = Steps()
+        self._fresh: list[RunStep] = []  # not yet in line: what comes with them may share their pass
+        self._part = 0  # of the line of steps
         self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
@@ -76,11 +81,25 @@ class Compute:
         return self._shards.resident_bytes
 
     def run(self, effect: RunStep) -> None:
-        self._submit(lambda: self._run(effect), lambda reason: StepFailed(effect.work, reason))
+        """Run a step, once `flush` says that no more come with it."""
+        if not self._fresh:
+            self._loop.call_soon(self.flush)  # if nobody says so
+        self._fresh.append(effect)
+
+    def flush(self) -> None:
+        """Begin with the steps that were asked for."""
+        fresh, self._fresh = self._fresh, []
+        if self._closed:
+            return
+        for effect in fresh:
+            self._steps.add(effect, self._part)
+        for _ in fresh:
+            self._computing.submit(partial(self._take, self._part))
 
     def give_up(self, effect: GiveUp) -> None:
         """Steps that still wait and are given up by this do not run."""
-        self._given_up[effect.session] = effect
+        self.flush()
+        self._steps.give_up(effect)
 
     def drop(self, session: str) -> None:
         self._submit(lambda: self._drop(session), None)
@@ -100,7 +119,7 @@ class Compute:
         )
 
     def _drop(self, session: str) -> None:
-        self._given_up.pop(session, None)
+        self._steps.forget(session)
         self._shards.drop(session)
 
     async def close(self) -> None:
@@ -126,7 +145,7 @@ class Compute:
         def work() -> None:
             try:
                 job()
-            except Exception as error:  # noqa: BLE001 - the device ends all the same, and says why
+            except Exception as error:
                 log.warning("freeing memory failed", exc_info=error)
             with suppress(RuntimeError):  # the loop did not wait
                 self._loop.call_soon_threadsafe(done.set)
@@ -145,8 +164,11 @@ class Compute:
         self._submit(job, None)
 
     def _submit(self, work: Callable[[], Event | None], failed: Callable[[str], Event | None] | None) -> None:
+        """Have something done after steps that were asked for before, and before those asked for later."""
         if self._closed:
             return
+        self.flush()
+        self._part += 1
 
         def guarded() -> None:
             if self._closed:
@@ -163,39 +185,44 @@ class Compute:
 
         self._computing.submit(guarded)
 
-    def _tell(self, event: Event) -> None:
-        if not self._closed:
+    def _tell(self, *events: Event) -> None:
+        if not self._closed and events:
             with suppress(RuntimeError):  # the loop has ended without a word
-                self._loop.call_soon_threadsafe(self._post, event)
+                self._loop.call_soon_threadsafe(self._post, events)
 
-    def _run(self, effect: RunStep) -> Event | None:
-        floor = self._given_up.get(effect.work.session)
-        if floor is not None and given_up(effect.work, floor):
-            return None
-        shard = self._shards.get(effect.units)
+    # --- steps, in the compute thread ----------------------------------------------------------------
+
+    def _take(self, part: int) -> None:
+        if not self._closed:
+            self._run_all(self._steps.take(part), part)
+
+    def _run_all(self, effects: Sequence[RunStep], part: int) -> None:
+        """Run steps in one pass, and each alone where that fails: the others are not to blame for one."""
+        try:
+            events = self._run(effects, part) if effects else []
+        except Exception as error:
+            if len(effects) > 1:
+                for effect in effects:
+                    self._run_all([effect], part)
+                return
+            if not isinstance(error, SwisdError):
+                log.warning("computing failed", exc_info=error)
+            reason = str(error) if isinstance(error, SwisdError) else f"{type(error).__name__}: {error}"
+            events = [StepFailed(effect.work, reason) for effect in effects]
+        self._tell(*events)
+
+    def _run(self, effects: Sequence[RunStep], part: int) -> list[Event]:
+        shard = self._shards.get(effects[0].units)
         if shard is None:
-            start, end = effect.units
-            return StepFailed(effect.work, f"units {start} to {end} are not loaded")
-        began = time.perf_counter()
-        result = shard.run(effect.activation.slots, _rows(effect.activation, shard))
-        token, scores = self._answer(effect, result) if shard.has_head else (None, None)
-        spent = (time.perf_counter() - began) * 1000.0 + self._turn_ms
-        return StepDone(effect.work, len(result), None if shard.has_head else result, spent, token, scores)
+            start, end = effects[0].units
+            reason = f"units {start} to {end} are not loaded"
+            return [StepFailed(effect.work, reason) for effect in effects]
+        between = partial(self._between, effects[0].work.session, part) if self._steps.busy() else None
+        return list(run(shard, effects, self._turn_ms, between))
 
-    def _answer(self, effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:
-        """What the head's rows mean: a token, scores, or (a prompt chunk) nothing."""
-        from swisd.runtime.sampling import sample
-        from swisd.runtime.scoring import score
-
-        wanted, scoring = effect.sample, effect.score
-        if wanted is not None and len(logits):
-            token = sample(
-                logits[-1], wanted.params, seed=wanted.seed, position=wanted.position, history=wanted.history
-            )
-            return token, None
-        if scoring is not None and len(logits):
-            return None, score(logits, scoring.next_ids, scoring.top)
-        return None, None
+    def _between(self, session: str, part: int) -> None:
+        """Others' turn between two slices of a long step."""
+        self._run_all(self._steps.take_between(part, session), part)
 
     def _measure(self, manifest: Manifest, model: str, memory_limit: int) -> Event:
         from swisd.runtime.probe import probe
@@ -231,18 +258,3 @@ class Compute:
 
 def _not_here(reason: str) -> None:
     log.info("keys and values are not sent: %s", reason)
-
-
-def _rows(activation: Activation, shard: "Shard") -> Any:
-    """The rows as the shard takes them: int64 ids, or float32 [rows, hidden] from a frame's bytes."""
-    import numpy as np
-
-    payload = activation.payload
-    if isinstance(payload, np.ndarray):
-        return payload
-    if shard.start == 0:
-        return np.array(payload, np.int64)
-    rows = np.frombuffer(payload, "<f4")
-    if rows.size != activation.rows * shard.manifest.hidden:
-        raise ValueError(f"{rows.size} values for {activation.rows} rows of {shard.manifest.hidden}")
-    return rows.reshape(activation.rows, shard.manifest.hidden)

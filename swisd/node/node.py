@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
@@ -127,9 +127,12 @@ class Node:
         await self.supply.close()
         await self._compute.close()
 
-    def post(self, event: Event) -> None:
-        """Give the machine an event and do what it says. Only in the event loop."""
-        self._events.append(event)
+    def post(self, *events: Event) -> None:
+        """Give the machine events and do what it says. Only in the event loop.
+
+        Steps and rows that come of them go on together.
+        """
+        self._events.extend(events)
         if self._handling:
             return
         self._handling = True
@@ -139,11 +142,15 @@ class Node:
                     self._do(effect)
         finally:
             self._handling = False
+        self._compute.flush()
+        if self._outgoing is not None:
+            self._outgoing.flush()
 
-    def _computed(self, event: Event) -> None:
-        if isinstance(event, Measured) and event.profile not in self.machine.local.capability.profiles:
-            self._errands.keep(event.profile)
-        self.post(event)
+    def _computed(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Measured) and event.profile not in self.machine.local.capability.profiles:
+                self._errands.keep(event.profile)
+        self.post(*events)
 
     # --- what comes in -----------------------------------------------------------------------------
 
@@ -156,9 +163,9 @@ class Node:
 
     def on_frame(self, device: str, frame: Frame) -> None:
         """A checked frame from a proved device, on any lane."""
-        event = arrived(device, frame)
-        if event is not None:
-            self.post(event)
+        events = arrived(device, frame)
+        if events:
+            self.post(*events)
         else:
             self._on_drop("frame without meaning here")
 

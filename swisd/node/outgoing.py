@@ -1,9 +1,13 @@
-"""Sends rows: one queue and one task per peer, so that those to a device keep their order."""
+"""Sends rows: one queue and one task per peer, so that those to a device keep their order.
+
+Rows of several sessions that were computed together travel in one frame.
+"""
 
 import asyncio
 from collections.abc import Callable
 
 from swisd.core.effects import Activation, KvRows
+from swisd.node.company import companies, joined
 from swisd.node.rows import frame_of
 from swisd.transport.api import LaneDown, Lanes
 
@@ -16,12 +20,25 @@ class Outgoing:
 
     def __init__(self, lanes: Lanes, device: str, failed: Callable[[str, Sent, str], None]) -> None:
         self._lanes, self._device, self._failed = lanes, device, failed
-        self._queues: dict[str, asyncio.Queue[Sent]] = {}
+        self._held: dict[str, list[Sent]] = {}
+        self._queues: dict[str, asyncio.Queue[list[Sent]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending: set[str] = set()  # devices whose task has rows in hand
 
     def send(self, device: str, rows: Sent) -> None:
-        """Line rows up for a device; never blocks."""
+        """Line rows up for a device, to go once `flush` says that no more come with them; never blocks."""
+        if not self._held:
+            asyncio.get_running_loop().call_soon(self.flush)  # if nobody says so
+        self._held.setdefault(device, []).append(rows)
+
+    def flush(self) -> None:
+        """Send what is lined up; rows that can share a frame do."""
+        held, self._held = self._held, {}
+        for device, rows in held.items():
+            for part in companies(rows):
+                self._line_up(device, part)
+
+    def _line_up(self, device: str, rows: list[Sent]) -> None:
         queue = self._queues.get(device)
         if queue is None:
             queue = self._queues[device] = asyncio.Queue(QUEUE)
@@ -34,13 +51,17 @@ class Outgoing:
         try:
             queue.put_nowait(rows)
         except asyncio.QueueFull:
-            self._failed(device, rows, f"{QUEUE} frames wait already")
+            self._lost(device, rows, f"{QUEUE} frames wait already")
 
-    def _at_once(self, device: str, rows: Sent) -> bool:
+    def _at_once(self, device: str, rows: list[Sent]) -> bool:
         try:
-            return self._lanes.try_send(device, frame_of(rows, self._device))
+            return self._lanes.try_send(device, frame_of(joined(rows), self._device))
         except (LaneDown, TypeError, ValueError):
             return False  # the task finds out again, and says why
+
+    def _lost(self, device: str, rows: list[Sent], reason: str) -> None:
+        for item in rows:
+            self._failed(device, item, reason)
 
     async def close(self) -> None:
         """Stop sending, within a deadline; what waits is dropped."""
@@ -49,15 +70,15 @@ class Outgoing:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
 
-    async def _pump(self, device: str, queue: asyncio.Queue[Sent]) -> None:
+    async def _pump(self, device: str, queue: asyncio.Queue[list[Sent]]) -> None:
         while True:
             rows = await queue.get()
             self._sending.add(device)
             try:
-                await self._lanes.send(device, frame_of(rows, self._device))
+                await self._lanes.send(device, frame_of(joined(rows), self._device))
             except LaneDown as error:
-                self._failed(device, rows, error.reason)
+                self._lost(device, rows, error.reason)
             except (TypeError, ValueError) as error:  # rows that make no frame, as one of over 64 MiB
-                self._failed(device, rows, f"cannot be sent: {error}")
+                self._lost(device, rows, f"cannot be sent: {error}")
             finally:
                 self._sending.discard(device)

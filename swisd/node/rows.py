@@ -6,6 +6,7 @@ from swisd.core.effects import TO_THE_END, Activation, KvRows
 from swisd.core.events import FrameArrived, KvArrived
 from swisd.core.model import MAX_UNITS
 from swisd.core.types import Slot
+from swisd.node.company import parted
 from swisd.wire.frames import MAX_ROWS, Dtype, Frame, FrameKind
 
 
@@ -59,15 +60,15 @@ def kv_of(frame: Frame) -> KvRows:
     )
 
 
-def arrived(device: str, frame: Frame) -> FrameArrived | KvArrived | None:
-    """What a checked frame from a device means; None for nothing."""
+def arrived(device: str, frame: Frame) -> list[FrameArrived] | list[KvArrived]:
+    """What a checked frame from a device means; nothing at all if it means nothing."""
     if frame.dtype is not Dtype.FLOAT32 or not frame.slots:
-        return None
+        return []
     if frame.kind is FrameKind.ACTIVATION and frame.stage <= frame.until <= TO_THE_END:
-        return FrameArrived(device, activation_of(frame))
+        return [FrameArrived(device, part) for part in parted(activation_of(frame))]
     if frame.kind is FrameKind.KV and _is_kv(frame):
-        return KvArrived(device, kv_of(frame))
-    return None
+        return [KvArrived(device, kv_of(frame))]
+    return []
 
 
 def _is_kv(frame: Frame) -> bool:

@@ -91,7 +91,7 @@ class FakeShard:
         self.manifest, self.start, self.end = manifest, start, end
         self.units = (start, end)
         self.layers = range(max(start, 1), min(end, manifest.n_units - 1))
-        self.has_head = end == manifest.n_units
+        self.has_head, self.only_wanted = end == manifest.n_units, end >= manifest.n_units - 1
         self.store = store
         self._closed = False
 

@@ -57,8 +57,8 @@ class Shard:
         self.entry_type = np.dtype(np.int64 if start == 0 else np.float32)
         self.exit = "logits" if self.has_head else f"h{end}"
         self.width = manifest.vocab if self.has_head else manifest.hidden
-        # Behind the last layer only the rows go on that an answer is wanted for.
-        self._only_wanted = end >= manifest.n_units - 1
+        # Behind the last layer only those rows go on that an answer is wanted for.
+        self.only_wanted = end >= manifest.n_units - 1
         self._grouping = Grouping(store, self.layers)
         heap.give_back()
 
@@ -84,6 +84,8 @@ class Shard:
             raise ModelError("this shard is closed")
         check_step(self.manifest, self.units, slots, x, self.store)
         if not self.layers:
+            if len(x) > 1 and all(slot.rows == 1 for slot in slots) and not self.batches:
+                return np.concatenate([self.run_flat(x[n : n + 1]) for n in range(len(x))])
             return self.run_flat(x)
         if len(slots) > 1 and all(slot.rows == 1 for slot in slots) and self.batches:
             return self._run_together(slots, x)
@@ -135,12 +137,12 @@ class Shard:
             if one_row is None:
                 one_row = Binding(self, [(item.key, item.value) for item in layers], 1)
                 self.store.bind(slot.session, self._owner, self.layers, one_row)
-            result = one_row.run(x, [slot.position], range(slot.logits if self._only_wanted else 1))
+            result = one_row.run(x, [slot.position], range(slot.logits if self.only_wanted else 1))
         else:
             result = self._run_passes(slot, x, layers)
         for rows in layers:
             rows.length = total
-        return result[len(result) - slot.logits :] if self._only_wanted else result
+        return result[len(result) - slot.logits :] if self.only_wanted else result
 
     def rope_tables(self, positions: int) -> list[tuple[str, Array]]:
         """The graph's names and tables of cosines and sines for so many positions."""
@@ -179,7 +181,7 @@ class Shard:
             fed[at], positions[at] = x[number], slots[number].position
             for rows in layers:
                 rows.length = slots[number].position
-        wanted = [(number, at) for number, at, _ in held if slots[number].logits or not self._only_wanted]
+        wanted = [(number, at) for number, at, _ in held if slots[number].logits or not self.only_wanted]
         out = binding.run(fed, positions, [at for _, at in wanted])
         results = {}
         for number, _, layers in held:

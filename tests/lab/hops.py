@@ -121,7 +121,9 @@ def hops(traces: list[list[Any]]) -> list[dict[str, float]]:
     order = ("end", "computed", "send", "sent", "came", "read", "submit", "start")
     for found in sent.values():
         if all(name in found for name in order):
-            row = {part: (found[b] - found[a]) / 1e6 for part, a, b in zip(PARTS, order, order[1:], strict=False)}
+            row = {
+                part: (found[b] - found[a]) / 1e6 for part, a, b in zip(PARTS, order, order[1:], strict=False)
+            }
             row["whole"] = (found["start"] - found["end"]) / 1e6
             out.append(row)
     return out
@@ -161,7 +163,12 @@ def report(found: list[dict[str, float]]) -> None:
     print(f"{'':12}{'p50':>8}{'p90':>8}{'p99':>8}{'mean':>8}")
     for part in (*PARTS, "whole"):
         values = [one[part] for one in found]
-        figures = (percentile(values, 50), percentile(values, 90), percentile(values, 99), statistics.mean(values))
+        figures = (
+            percentile(values, 50),
+            percentile(values, 90),
+            percentile(values, 99),
+            statistics.mean(values),
+        )
         print(f"{part:12}" + "".join(f"{figure:8.3f}" for figure in figures))
 
 

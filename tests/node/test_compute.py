@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,11 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.compute = Compute(folder / "blobs", folder / "scratch", 1, self.events.put_nowait)
+        self.compute = Compute(folder / "blobs", folder / "scratch", 1, self._take)
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.events.put_nowait(event)
 
     def load(self, effect: LoadShards) -> None:
         self.compute.make_room(effect, MANIFEST)

@@ -58,7 +58,7 @@ class Office:
         config = DeviceConfig(ME, 1, "me", memory_bytes=1 << 30)
         self.local = Local(config, capability_of(config))
         self.supply = Supply(model.home.blobs, model.home.models, KEY, ME)
-        self.compute = Compute(model.home.blobs, model.home.path / "scratch", 1, self.events.append)
+        self.compute = Compute(model.home.blobs, model.home.path / "scratch", 1, self.events.extend)
         self.errands = Errands(
             self.local, model.home, self.supply, self.compute, self.events.append, self.notices.append,
             alone=alone,

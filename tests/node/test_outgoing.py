@@ -153,10 +153,12 @@ async def test_rows_that_can_go_at_once_do_not_overtake_those_that_wait(until: U
     sender = Sender()
     sender.lanes.open = {ANN}
     sender.send(ANN, 0)
+    sender.outgoing.flush()
     assert sender.lanes.sent == [(ANN, 0)]  # without a turn of the loop
     sender.lanes.open = set()
     sender.lanes.slow = {ANN}
     sender.send(ANN, 1)
+    sender.outgoing.flush()
     await asyncio.sleep(0)  # the task has it in hand
     sender.lanes.open = {ANN}
     sender.send(ANN, 2)

@@ -1,0 +1,110 @@
+"""Steps that wait for the computing thread, and which of them it runs next.
+
+One-row steps of several sessions run in one pass. A prompt's long passes run in slices, and between two of
+them whatever waits with one row has its turn: nobody's next token waits for another's whole prompt. The steps
+of one session keep their order.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from swisd.core.effects import GiveUp, RunStep, given_up
+
+BUSY = 1.0  # seconds
+MOST_TOGETHER = 16  # rows of one pass: beyond, a pass takes about as much longer as it serves more
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    effect: RunStep
+    part: int  # of the line: between two parts something else is done, which keeps its place
+
+    @property
+    def session(self) -> str:
+        return self.effect.work.session
+
+    @property
+    def short(self) -> bool:
+        """One row of one session, and no scores: any number of them can share a pass."""
+        slots = self.effect.activation.slots
+        return len(slots) == 1 and slots[0].rows == 1 and self.effect.score is None
+
+
+class Steps:
+    """The line of steps. One thread adds, another takes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._line: deque[_Waiting] = deque()
+        self._given_up: dict[str, GiveUp] = {}  # by session
+        self._short_at = -BUSY  # when one-row steps last ran
+
+    def add(self, effect: RunStep, part: int) -> None:
+        with self._lock:
+            self._line.append(_Waiting(effect, part))
+
+    def give_up(self, effect: GiveUp) -> None:
+        """Steps that are given up by this do not run."""
+        with self._lock:
+            self._given_up[effect.session] = effect
+
+    def forget(self, session: str) -> None:
+        """The session is over."""
+        with self._lock:
+            self._given_up.pop(session, None)
+
+    def take(self, part: int) -> list[RunStep]:
+        """What runs next of this part of the line: one step, or several with one row. Empty if none waits."""
+        with self._lock:
+            self._drop_given_up()
+            first = self._line[0] if self._line else None
+            if first is None or first.part > part:
+                return []
+            if first.short:
+                return self._short(part, set())
+            self._line.popleft()
+            return [first.effect]
+
+    def take_between(self, part: int, session: str) -> list[RunStep]:
+        """One-row steps to run between two slices of a step of this session."""
+        with self._lock:
+            self._drop_given_up()
+            return self._short(part, {session})
+
+    def busy(self) -> bool:
+        """Whether somebody's tokens may have to wait for a long pass: one-row steps ran a moment ago."""
+        return time.monotonic() - self._short_at < BUSY
+
+    def _short(self, part: int, met: set[str]) -> list[RunStep]:
+        """One-row steps that share a pass with the first of them; `met` are sessions that must wait."""
+        taken: list[_Waiting] = []
+        for item in self._line:
+            if item.part > part:
+                break
+            if item.short and item.session not in met and _same_pass(taken, item):
+                taken.append(item)
+                if len(taken) >= min(MOST_TOGETHER, taken[0].effect.together):
+                    break
+            met.add(item.session)
+        if taken:
+            self._short_at = time.monotonic()
+        chosen = {id(item) for item in taken}
+        self._line = deque(item for item in self._line if id(item) not in chosen)
+        return [item.effect for item in taken]
+
+    def _drop_given_up(self) -> None:
+        if not self._given_up:
+            return
+        kept = deque(item for item in self._line if not self._is_given_up(item))
+        if len(kept) != len(self._line):
+            self._line = kept
+
+    def _is_given_up(self, item: _Waiting) -> bool:
+        floor = self._given_up.get(item.session)
+        return floor is not None and given_up(item.effect.work, floor)
+
+
+def _same_pass(taken: list[_Waiting], item: _Waiting) -> bool:
+    return not taken or item.effect.units == taken[0].effect.units
