@@ -26,7 +26,6 @@ from swisd.client.reach import reach
 from swisd.node.home import Home
 from swisd.node.settings import load_settings
 
-
 PARTS = ("wait", "machine", "serialise", "wire", "read", "machine ", "wait ")
 
 

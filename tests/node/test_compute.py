@@ -267,3 +267,85 @@ async def test_steps_that_were_given_up_do_not_run(bench: Bench, monkeypatch: py
     go_on.set()
     done = [await bench.next(), await bench.next()]
     assert [item.work.step for item in done if isinstance(item, StepDone)] == [0, 2]
+
+
+def row(session: str, number: int, token: int, **head: Any) -> RunStep:
+    slot = Slot(session, number, number + 2, 1, 1)
+    return RunStep(
+        Work(7, 0, session, number),
+        ALL,
+        Activation(7, 0, 0, (slot,), 1, (token,)),
+        GREEDY,
+        together=16,
+        **head,
+    )
+
+
+def prompt(session: str) -> RunStep:
+    slot = Slot(session, 0, 0, 3, 1)
+    return RunStep(Work(7, 0, session, 0), ALL, Activation(7, 0, 0, (slot,), 3, (1, 2, 3)), GREEDY)
+
+
+async def test_steps_that_come_together_share_a_pass_and_each_has_its_answer(bench: Bench) -> None:
+    bench.load(WHOLE)
+    await bench.next()
+    sessions = [f"{number:016x}" for number in range(5)]
+    lone = FakeShard(MANIFEST, 0, 6, store=KvStore(MANIFEST, 128))
+    for session in sessions:
+        bench.compute.run(prompt(session))
+        lone.run([Slot(session, 0, 0, 3, 1)], np.array([1, 2, 3]))
+    bench.compute.flush()
+    for _ in sessions:
+        assert isinstance(await bench.next(), StepDone)
+    for number, session in enumerate(sessions):
+        bench.compute.run(row(session, 1, 10 + number))
+    bench.compute.flush()
+    for number, session in enumerate(sessions):
+        done = await bench.next()
+        assert isinstance(done, StepDone) and done.work.session == session and done.shared == 5
+        logits = lone.run([Slot(session, 1, 3, 1, 1)], np.array([10 + number]))
+        assert done.token == int(logits[-1].argmax())
+
+
+async def test_one_that_fails_does_not_take_the_others_with_it(bench: Bench) -> None:
+    bench.load(WHOLE)
+    await bench.next()
+    bench.compute.run(prompt("a" * 16))
+    await bench.next()
+    bench.compute.run(row("a" * 16, 1, 5))
+    bench.compute.run(row("b" * 16, 1, 5))  # it has no rows before
+    bench.compute.flush()
+    events = [await bench.next(), await bench.next()]
+    assert [type(event) for event in events] == [StepDone, StepFailed]
+
+
+async def test_a_long_prompt_lets_others_through(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.load(WHOLE)
+    await bench.next()
+    bench.compute.run(prompt("a" * 16))
+    await bench.next()
+    gate, began = threading.Event(), threading.Event()
+    real = FakeShard.run
+
+    def slowly(self: FakeShard, slots: Any, x: Any) -> Any:
+        if slots[0].rows > 1:
+            began.set()
+            assert gate.wait(20)
+        return real(self, slots, x)
+
+    bench.compute.run(row("a" * 16, 1, 5))
+    assert isinstance(await bench.next(), StepDone)  # somebody gets tokens at the moment
+    monkeypatch.setattr(FakeShard, "run", slowly)
+    slot = Slot("b" * 16, 0, 0, 100, 1)
+    ids = tuple(range(1, 51)) * 2
+    bench.compute.run(RunStep(Work(7, 0, "b" * 16, 0), ALL, Activation(7, 0, 0, (slot,), 100, ids), GREEDY))
+    bench.compute.flush()
+    await asyncio.to_thread(began.wait, 20)
+    bench.compute.run(row("a" * 16, 2, 6))
+    bench.compute.flush()
+    gate.set()
+    first, second = await bench.next(), await bench.next()
+    assert isinstance(first, StepDone) and first.work.session == "a" * 16
+    assert isinstance(second, StepDone) and second.work.session == "b" * 16
+    lone = FakeShard(MANIFEST, 0, 6, store=KvStore(MANIFEST, 128))
+    assert second.token == int(real(lone, [slot], np.array(ids))[-1].argmax())

@@ -1,0 +1,95 @@
+"""The line of steps: who runs next, with whom."""
+
+from typing import Any
+
+import pytest
+
+from swisd.core.effects import Activation, GiveUp, RunStep, Score, Work
+from swisd.core.types import Slot, Units
+from swisd.node.running import SLICE, slices
+from swisd.node.steps import MOST_TOGETHER, Steps
+
+A, B, C, D = (letter * 16 for letter in "abcd")
+SHARD, OTHER = (0, 3), (3, 6)
+
+
+def step(
+    session: str, number: int = 0, *, rows: int = 1, units: Units = SHARD, together: int = 16, **head: Any
+) -> RunStep:
+    slot = Slot(session, number, number, rows, 1)
+    activation = Activation(7, 0, 0, (slot,), rows, tuple(range(rows)))
+    return RunStep(Work(7, 0, session, number), units, activation, together=together, **head)
+
+
+def line(*steps: RunStep) -> Steps:
+    made = Steps()
+    for item in steps:
+        made.add(item, 0)
+    return made
+
+
+def test_one_row_of_each_session_runs_in_one_pass() -> None:
+    steps = line(step(A, 1), step(B, 5), step(A, 2), step(C, 9))
+    assert steps.take(0) == [step(A, 1), step(B, 5), step(C, 9)]
+    assert steps.take(0) == [step(A, 2)]
+    assert steps.take(0) == []
+
+
+def test_no_more_share_a_pass_than_the_first_one_says() -> None:
+    steps = line(*(step(session, together=2) for session in (A, B, C)))
+    assert [len(steps.take(0)) for _ in range(3)] == [2, 1, 0]
+    many = [f"{number:016x}" for number in range(40)]
+    steps = line(*(step(session, together=99) for session in many))
+    assert [len(steps.take(0)) for _ in range(3)] == [MOST_TOGETHER, MOST_TOGETHER, 8]
+
+
+def test_steps_of_other_shards_and_scores_run_apart() -> None:
+    scores = step(C, score=Score(2, (None,)))
+    steps = line(step(A), step(B, units=OTHER), scores, step(D))
+    assert steps.take(0) == [step(A), step(D)]
+    assert steps.take(0) == [step(B, units=OTHER)]
+    assert steps.take(0) == [scores]
+
+
+def test_a_sessions_steps_keep_their_order() -> None:
+    """What comes behind its long pass waits for it; others do not."""
+    long = step(A, 0, rows=40)
+    steps = line(step(B), long, step(A, 40), step(C))
+    assert steps.take(0) == [step(B), step(C)]
+    assert steps.take(0) == [long]
+    steps.add(step(B, 1), 0)
+    assert steps.take_between(0, A) == [step(B, 1)]
+    assert steps.take_between(0, A) == []
+    assert steps.take(0) == [step(A, 40)]
+
+
+def test_nothing_overtakes_what_is_done_between_two_parts() -> None:
+    steps = line(step(A), step(B))
+    steps.add(step(C), 1)
+    assert steps.take(0) == [step(A), step(B)]
+    assert steps.take(0) == [] and steps.take_between(0, A) == []
+    assert steps.take(1) == [step(C)]
+
+
+def test_what_is_given_up_does_not_run() -> None:
+    steps = line(step(A, 0), step(A, 1), step(B, 0), step(A, 2))
+    steps.give_up(GiveUp(A, 7, 2))
+    assert steps.take(0) == [step(B, 0), step(A, 2)]
+    steps.add(step(A, 1), 0)
+    assert steps.take(0) == []
+    steps.forget(A)  # its name may be used again
+    steps.add(step(A, 1), 0)
+    assert steps.take(0) == [step(A, 1)]
+
+
+@pytest.mark.parametrize("rows", [2, 3, 31, 32, 33, 34, 64, 65, 66, 128])
+@pytest.mark.parametrize("logits", [0, 1, 40])
+def test_slices_are_the_whole_pass_without_a_lone_row(rows: int, logits: int) -> None:
+    logits = min(logits, rows)
+    parts = list(slices(Slot(A, 5, 100, rows, logits)))
+    assert [start for _, start, _ in parts] == [0, *(end for _, _, end in parts)][:-1]
+    assert parts[-1][2] == rows
+    assert all(slot.rows == end - start and slot.position == 100 + start for slot, start, end in parts)
+    assert all(2 <= slot.rows <= SLICE for slot, _, _ in parts)
+    wanted = [start + slot.rows - number for slot, start, _ in parts for number in range(slot.logits, 0, -1)]
+    assert wanted == list(range(rows - logits, rows))
