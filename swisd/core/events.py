@@ -6,7 +6,7 @@ from typing import Any
 from swisd.core.effects import Activation, KvRows, Work
 from swisd.core.messages import Message
 from swisd.core.model import Manifest
-from swisd.core.types import Holding, PeerLink, Profile, Scores, Units
+from swisd.core.types import Holding, HopParts, PeerLink, Profile, Scores, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,10 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head."""
+    """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head.
+
+    `compute_ms` is what it takes of the device, `ran_ms` the computation alone.
+    """
 
     work: Work
     rows: int
@@ -129,6 +132,14 @@ class StepDone:
     compute_ms: float
     token: int | None = None
     scores: Scores | None = None
+    ran_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HopsTimed:
+    """What this device's own part of a hop took lately."""
+
+    parts: HopParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +262,7 @@ Event = (
     | ShardsLoaded
     | LoadFailed
     | StepDone
+    | HopsTimed
     | StepFailed
     | ManifestReady
     | ManifestFailed

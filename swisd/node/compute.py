@@ -25,6 +25,7 @@ from swisd.core.events import (
 from swisd.core.model import Manifest
 from swisd.core.types import Profile, Scores, Units
 from swisd.node.hand import Hand
+from swisd.node.hops import HopTimes, clock
 from swisd.node.shards import Job, Shards
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Compute:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._given_up: dict[str, GiveUp] = {}  # by session; read in the compute thread
+        self.times = HopTimes()
+        self._ended = 0.0  # when the last step was computed
         self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
@@ -76,7 +79,8 @@ class Compute:
         return self._shards.resident_bytes
 
     def run(self, effect: RunStep) -> None:
-        self._submit(lambda: self._run(effect), lambda reason: StepFailed(effect.work, reason))
+        submitted = clock()
+        self._submit(lambda: self._run(effect, submitted), lambda reason: StepFailed(effect.work, reason))
 
     def give_up(self, effect: GiveUp) -> None:
         """Steps that still wait and are given up by this do not run."""
@@ -126,7 +130,7 @@ class Compute:
         def work() -> None:
             try:
                 job()
-            except Exception as error:  # noqa: BLE001 - the device ends all the same, and says why
+            except Exception as error:  # the device ends all the same, and says why
                 log.warning("freeing memory failed", exc_info=error)
             with suppress(RuntimeError):  # the loop did not wait
                 self._loop.call_soon_threadsafe(done.set)
@@ -166,9 +170,17 @@ class Compute:
     def _tell(self, event: Event) -> None:
         if not self._closed:
             with suppress(RuntimeError):  # the loop has ended without a word
-                self._loop.call_soon_threadsafe(self._post, event)
+                if isinstance(event, StepDone):
+                    self._loop.call_soon_threadsafe(self._stepped, event, self._ended)
+                else:
+                    self._loop.call_soon_threadsafe(self._post, event)
 
-    def _run(self, effect: RunStep) -> Event | None:
+    def _stepped(self, event: StepDone, ended: float) -> None:
+        if event.rows == 1:
+            self.times.computed(ended)
+        self._post(event)
+
+    def _run(self, effect: RunStep, submitted: float) -> Event | None:
         floor = self._given_up.get(effect.work.session)
         if floor is not None and given_up(effect.work, floor):
             return None
@@ -176,11 +188,15 @@ class Compute:
         if shard is None:
             start, end = effect.units
             return StepFailed(effect.work, f"units {start} to {end} are not loaded")
-        began = time.perf_counter()
+        if effect.activation.rows == 1:
+            self.times.started(submitted)
+        began = clock()
         result = shard.run(effect.activation.slots, _rows(effect.activation, shard))
         token, scores = self._answer(effect, result) if shard.has_head else (None, None)
-        spent = (time.perf_counter() - began) * 1000.0 + self._turn_ms
-        return StepDone(effect.work, len(result), None if shard.has_head else result, spent, token, scores)
+        self._ended = clock()
+        ran = (self._ended - began) * 1000.0
+        rows = None if shard.has_head else result
+        return StepDone(effect.work, len(result), rows, ran + self._turn_ms, token, scores, ran)
 
     def _answer(self, effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:
         """What the head's rows mean: a token, scores, or (a prompt chunk) nothing."""

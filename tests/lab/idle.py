@@ -45,9 +45,7 @@ def main() -> None:
             home = root / "bare"
             for folder in ("blobs", "models"):
                 (home / folder).mkdir(parents=True)
-        swarm = LocalSwarm(
-            root, home, wish.devices, model="none" if wish.bare else "", objective="spread"
-        )
+        swarm = LocalSwarm(root, home, wish.devices, model="none" if wish.bare else "", objective="spread")
         with swarm:
             if not wish.bare:
                 swarm.wait_plan()
