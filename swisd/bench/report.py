@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 from typing import Annotated, Literal
 
 from swisd.bench.figures import Several, Single, middle, middle_of_several, paired_ratio
 from swisd.core.checked import Items, Range, Text
 from swisd.core.messages import Digest
-from swisd.core.types import Bytes, Name, Note, Plan
+from swisd.core.types import Beyond, Bytes, HopParts, Name, Note, Plan
 
 Figure = Annotated[float, Range(0.0, 1e9)]
 Count = Annotated[int, Range(0, 1 << 31)]
@@ -25,12 +26,29 @@ class DevicePart:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """One hop beyond computing, in ms: from the end of computing on a device to its begin on the next.
+
+    `p50_ms` and `p99_ms` are measured by the driver for each step round the swarm, whole less computed, and
+    divided by the hops. The parts belong to the median: `wait_ms`, `machine_ms` and `serialise_ms` are what
+    the devices measured of themselves, and `wire_ms` is the rest, so it needs no common clock.
+    """
+
+    p50_ms: Figure
+    p99_ms: Figure
+    serialise_ms: Figure
+    wire_ms: Figure
+    wait_ms: Figure
+    machine_ms: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """Where one token's time goes, in ms, as the devices tell it.
 
     `whole_ms` is a step round the swarm, measured by the driver; `devices` have the compute. `link_ms` is
-    what the planner expects of the measured links for all hops. `rest_ms` is the whole without compute: wire,
-    serialising, waiting and the driver's own work, which no device tells apart.
+    what the planner expects of the measured links for all hops. `rest_ms` is the whole without compute: hops,
+    and the driver's own work between two steps. `hop` is None without a hop, and in older runs.
     """
 
     whole_ms: Figure
@@ -39,6 +57,7 @@ class Way:
     link_ms: Figure
     hops: Count
     devices: Annotated[tuple[DevicePart, ...], Items(2048)]
+    hop: Hop | None = None
 
     @property
     def rest_per_hop_ms(self) -> float:
@@ -216,6 +235,25 @@ def way_of(plan: Plan, digest: Digest) -> Way | None:
         round(sum(plan.prediction.hop_ms[: len(stages)]), 3),
         hops,
         parts,
+        _hop(digest.beyond, [members[device].hop for device in order], hops),
+    )
+
+
+def _hop(beyond: Beyond, devices: Sequence[HopParts], hops: int) -> Hop | None:
+    """None where the driver or a device has told nothing of hops yet."""
+    if not hops or not beyond.p50_ms or not all(each.serialise_ms for each in devices):
+        return None
+    serialise = fmean(each.serialise_ms for each in devices)
+    wait = fmean(each.wait_ms for each in devices)
+    machine = fmean(each.machine_ms for each in devices)
+    middle_ms = beyond.p50_ms / hops
+    return Hop(
+        round(middle_ms, 3),
+        round(beyond.p99_ms / hops, 3),
+        round(serialise, 3),
+        round(max(middle_ms - serialise - wait - machine, 0.0), 3),
+        round(wait, 3),
+        round(machine, 3),
     )
 
 

@@ -9,8 +9,12 @@ from swisd.bench.report import Report, Side
 NAME = 16
 MIB = 1 << 20
 REST = (
-    "rest: serialising, wire, waiting and the driver's own work, which the devices do not tell apart; "
-    "links say: what the plan expects of the measured links alone"
+    "rest: all hops, and the driver's own work between two tokens; links say: what the plan expects of the "
+    "measured links alone"
+)
+HOP = (
+    "one hop: from the end of computing on a device to its begin on the next; serialise: making and "
+    "checking the frame; wait: from thread to thread; machine: deciding; wire: what is left"
 )
 LOADED = "loaded: weights of shards and spares, without caches and the process itself"
 
@@ -23,7 +27,7 @@ def table(report: Report, changes: Sequence[Change]) -> str:
     if any(side.crowds for side in sides):
         parts.append(_crowds(sides))
     if any(side.way is not None for side in sides):
-        parts += [_ways(sides), _devices(sides)]
+        parts += [_ways(sides), _hops(sides), _devices(sides)]
     parts.append("\n".join([*_since(changes), *(line for note in report.notes for line in wrapped(note))]))
     return "\n\n".join(part for part in parts if part)
 
@@ -85,6 +89,19 @@ def _ways(sides: Sequence[Side]) -> str:
             rows.append([side.name, *figures, str(way.hops), per_hop, f"{way.link_ms:.2f}"])
     told = _columns(["one token, ms", "whole", "compute", "rest", "hops", "rest/hop", "links say"], rows)
     return "\n".join([told, *wrapped(REST)])
+
+
+def _hops(sides: Sequence[Side]) -> str:
+    rows = []
+    for side in sides:
+        hop = side.way.hop if side.way is not None else None
+        if hop is not None:
+            parts = (hop.p50_ms, hop.p99_ms, hop.serialise_ms, hop.wire_ms, hop.wait_ms, hop.machine_ms)
+            rows.append([side.name, *(f"{part:.2f}" for part in parts)])
+    if not rows:
+        return ""
+    told = _columns(["one hop, ms", "p50", "p99", "serialise", "wire", "wait", "machine"], rows)
+    return "\n".join([told, *wrapped(HOP)])
 
 
 def _devices(sides: Sequence[Side]) -> str:

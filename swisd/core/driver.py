@@ -88,6 +88,7 @@ class Driver:
             self.recovery.start(session, "rows were lost on their way", now, out)
             return
         session.at_head.add(slot.step)
+        self._note_beyond(session, activation, now)
         if activation.rows == 0:
             self._went_round(session, slot.step, now, out)
             return
@@ -261,6 +262,14 @@ class Driver:
         alone = sum(1 for item in self._sessions.values() if item.finish is None) == 1
         if alone and len(session.token_times) > 1:
             self.rounds.note_token((now - session.token_times[-1]) * 1000.0)
+
+    def _note_beyond(self, session: Session, activation: Activation, now: float) -> None:
+        """From the feeding of a step to its arrival at the head lies each hop once, and what was computed."""
+        step = activation.slots[0].step
+        fed_at, item = session.fed_at.get(step), session.running.get(step)
+        alone = len(self._sessions) == 1 or len(self.running()) == 1
+        if alone and fed_at is not None and item is not None and len(item.ids) == 1:
+            self.rounds.note_beyond((now - fed_at) * 1000.0 - activation.spent_ms)
 
     def _renew(self, ask: Ask, now: float, out: Effects) -> None:
         session = self._sessions.get(ask.session)

@@ -26,7 +26,8 @@ class Activation:
 
     `payload` is opaque to the core: token ids (a tuple of int) for the stage that holds the embedding,
     else whatever the runtime gave (an array of float32, `rows` x hidden). `until` is the last stage that runs
-    them: where caches are rebuilt, the stages behind still have theirs.
+    them: where caches are rebuilt, the stages behind still have theirs. `spent_ms` is what the stages before
+    computed on these rows.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class Activation:
     rows: int
     payload: Any
     until: int = TO_THE_END
+    spent_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

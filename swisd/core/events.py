@@ -6,7 +6,7 @@ from typing import Any
 from swisd.core.effects import Activation, KvRows, Work
 from swisd.core.messages import Message
 from swisd.core.model import Manifest
-from swisd.core.types import Holding, PeerLink, Profile, Scores, Units
+from swisd.core.types import Holding, HopParts, PeerLink, Profile, Scores, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,8 @@ class LoadFailed:
 class StepDone:
     """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head.
 
-    `shared`: how many sessions the pass served, in `compute_ms` milliseconds.
+    `compute_ms` is what it takes of the device, `ran_ms` the computation alone; the pass
+    served `shared` sessions.
     """
 
     work: Work
@@ -132,7 +133,15 @@ class StepDone:
     compute_ms: float
     token: int | None = None
     scores: Scores | None = None
+    ran_ms: float = 0.0
     shared: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HopsTimed:
+    """What this device's own part of a hop took lately."""
+
+    parts: HopParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +264,7 @@ Event = (
     | ShardsLoaded
     | LoadFailed
     | StepDone
+    | HopsTimed
     | StepFailed
     | ManifestReady
     | ManifestFailed

@@ -11,7 +11,7 @@ from swisd.core.messages import Beat, Call, Digest, Gone, MemberView
 from swisd.core.planning import Planning
 from swisd.core.provision import Provision
 from swisd.core.roster import member_view, name_of
-from swisd.core.types import Capability, Plan
+from swisd.core.types import Beyond, Capability, Plan
 
 
 class Host:
@@ -272,6 +272,7 @@ class Host:
             members=(*members, *awaited),
             sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
             token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
+            beyond=next((beat.beyond for beat in beats if beat.device == driver), Beyond()),
             note=self.provision.note[:500],
             uncovered=self.planning.uncovered[:64],
             model=sha,

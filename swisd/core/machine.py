@@ -31,6 +31,7 @@ from swisd.core.events import (
     FrameArrived,
     FrameLost,
     HoldingsChanged,
+    HopsTimed,
     HostSeen,
     KvArrived,
     KvFailed,
@@ -249,6 +250,7 @@ class NodeMachine:
             self.member.sessions = self.driver.views()
             self.member.stage_ms = self.worker.pace.stage_ms
             self.member.token_ms = self.driver.rounds.token_ms
+            self.member.beyond = self.driver.rounds.beyond
             self.member.beat(now, out)
             self.change.on_tick(now, out)
             if self.local.connected and self.leadership.on_silence(now):
@@ -342,6 +344,8 @@ class NodeMachine:
                 alone = not self.host.followed
                 if self.change.on_host_seen(event, now, out) and alone:
                     self._forget_own_plan(now, out)
+            case HopsTimed():
+                self.member.hop = event.parts
             case Dropped():
                 self.local.drop(event.reason, event.count)
             case _:

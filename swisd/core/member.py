@@ -14,7 +14,7 @@ from swisd.core.effects import (
 from swisd.core.events import LinksMeasured, Measured, MeasureFailed, OfferChanged
 from swisd.core.local import Effects, Local, update_capability
 from swisd.core.messages import Beat, Digest, Gone, SessionView
-from swisd.core.types import Holding, PeerLink, Profile
+from swisd.core.types import Beyond, Holding, HopParts, PeerLink, Profile
 
 MAX_LINKS = 8
 OFFER_STEP = 0.1  # a change of the offer below this fraction is not worth a new capability
@@ -36,6 +36,8 @@ class Member:
         self.sessions: tuple[SessionView, ...] = ()
         self.stage_ms = 0.0
         self.token_ms = 0.0
+        self.hop = HopParts()
+        self.beyond = Beyond()
 
     def connected(self, now: float, out: Effects) -> None:
         out.append(Publish(self._local.capability))
@@ -66,6 +68,8 @@ class Member:
                     sessions=self.sessions,
                     drops=dict(local.drops),
                     warm=local.loaded[:32],
+                    hop=self.hop,
+                    beyond=self.beyond,
                 )
             )
         )

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 
 from swisd.core.checked import Items, Range, Text
 from swisd.core.types import (
+    Beyond,
     Bytes,
     Capability,
     DeviceId,
     DeviceState,
     Epoch,
     FinishReason,
+    HopParts,
     Liveness,
     Millis,
     Name,
@@ -58,6 +60,8 @@ class Beat:
     sessions: Annotated[tuple[SessionView, ...], Items(32)] = ()
     drops: Annotated[dict[str, Annotated[int, Range(0, 1 << 53)]], Items(32)] = field(default_factory=dict)
     warm: Annotated[tuple[Units, ...], Items(32)] = ()  # shards in memory, those of the plan and spares
+    hop: HopParts = field(default_factory=HopParts)
+    beyond: Beyond = field(default_factory=Beyond)  # as a driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class MemberView:
     note: Note = ""
     drops: Annotated[int, Range(0, 1 << 53)] = 0  # messages it refused: malformed, foreign, late
     warm: Annotated[tuple[Units, ...], Items(32)] = ()  # shards in its memory
+    hop: HopParts = field(default_factory=HopParts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ class Digest:
     model_id: Annotated[str, Text(200)] = ""
     model_bytes: Bytes = 0
     uncovered: Annotated[tuple[DeviceId, ...], Items(64)] = ()  # of the plan, whom nobody could stand in for
+    beyond: Beyond = field(default_factory=Beyond)  # of the plan's driver, as `token_ms`
     successor: DeviceId | None = None  # the host gives way: this device runs the bus from now on
 
 

@@ -3,6 +3,7 @@
 from swisd.core import deadlines
 from swisd.core.membership import Entry, Membership
 from swisd.core.messages import MemberView
+from swisd.core.types import HopParts
 
 
 def member_view(entry: Entry, model: str) -> MemberView:
@@ -30,6 +31,7 @@ def member_view(entry: Entry, model: str) -> MemberView:
         )[:64],
         layer_ms=profile.layer_ms if profile else 0.0,
         stage_ms=beat.stage_ms if beat else 0.0,
+        hop=beat.hop if beat else HopParts(),
         resident_bytes=beat.resident_bytes if beat else 0,
         rtt_ms=min((link.rtt_ms for link in capability.links), default=0.0) if capability else 0.0,
         progress=beat.progress if beat else 0.0,

@@ -4,7 +4,7 @@ from collections import deque
 from statistics import median
 
 from swisd.core import deadlines
-from swisd.core.types import Prediction
+from swisd.core.types import Beyond, Prediction
 
 MEASURED = 8  # passes of one token after which their times tell how long one may take
 
@@ -16,21 +16,35 @@ class Rounds:
         self._between: deque[float] = deque(maxlen=64)  # ms
         self._prompt: deque[float] = deque(maxlen=32)  # s
         self._token: deque[float] = deque(maxlen=64)  # s
+        self._beyond: deque[float] = deque(maxlen=512)  # ms
 
     @property
     def token_ms(self) -> float:
         """Median ms between two tokens of one session while it ran alone."""
         return median(self._between) if self._between else 0.0
 
+    @property
+    def beyond(self) -> Beyond:
+        """What steps of one token took beyond computing while a session ran alone."""
+        values = sorted(self._beyond)
+        if not values:
+            return Beyond()
+        return Beyond(round(median(values), 3), round(values[(99 * len(values) - 1) // 100], 3))
+
     def clear(self) -> None:
         """Another plan is in service."""
         self._between.clear()
         self._prompt.clear()
         self._token.clear()
+        self._beyond.clear()
 
     def note_token(self, ms: float) -> None:
         """Two tokens of a session that ran alone came so far apart."""
         self._between.append(ms)
+
+    def note_beyond(self, ms: float) -> None:
+        """A step of one token came to the head, so long after it was fed beyond what the stages computed."""
+        self._beyond.append(max(ms, 0.0))
 
     def note(self, rows: int, seconds: float) -> None:
         """A pass of so many rows went round."""

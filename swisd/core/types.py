@@ -170,6 +170,27 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class HopParts:
+    """One device's own part of a hop, sending and receiving together, as medians in ms.
+
+    `wait_ms`: handing rows from thread to thread; `machine_ms`: deciding what to do with them;
+    `serialise_ms`: making a frame, and checking one.
+    """
+
+    wait_ms: Millis = 0.0
+    machine_ms: Millis = 0.0
+    serialise_ms: Millis = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """What one-token steps took round the swarm beyond computing, in ms for all hops together."""
+
+    p50_ms: Millis = 0.0
+    p99_ms: Millis = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is chosen. temperature 0 is greedy; 0 or 1 switches each filter off as said."""
 

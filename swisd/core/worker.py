@@ -141,7 +141,7 @@ class Worker:
         number = activation.stage + 1
         following = Activation(
             activation.epoch, activation.pipeline, number, activation.slots, event.rows, event.payload,
-            activation.until,
+            activation.until, activation.spent_ms + event.ran_ms,
         )  # fmt: skip
         target = stages[number].device
         if target != self._local.device:

@@ -19,11 +19,13 @@ from swisd.core.events import (
     LoadFailed,
     Measured,
     MeasureFailed,
+    StepDone,
     StepFailed,
 )
 from swisd.core.model import Manifest
 from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand
+from swisd.node.hops import HopTimes, clock
 from swisd.node.running import run
 from swisd.node.shards import Job, Shards
 from swisd.node.steps import Steps
@@ -51,6 +53,8 @@ class Compute:
         self._steps = Steps()
         self._fresh: list[RunStep] = []  # not yet in line: what comes with them may share their pass
         self._part = 0  # of the line of steps
+        self._submitted = 0.0  # when the last steps were handed over
+        self.times = HopTimes()
         self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
@@ -91,6 +95,7 @@ class Compute:
         fresh, self._fresh = self._fresh, []
         if self._closed:
             return
+        self._submitted = clock()
         for effect in fresh:
             self._steps.add(effect, self._part)
         for _ in fresh:
@@ -145,7 +150,7 @@ class Compute:
         def work() -> None:
             try:
                 job()
-            except Exception as error:
+            except Exception as error:  # the device ends all the same, and says why
                 log.warning("freeing memory failed", exc_info=error)
             with suppress(RuntimeError):  # the loop did not wait
                 self._loop.call_soon_threadsafe(done.set)
@@ -161,7 +166,7 @@ class Compute:
 
     def _back(self, job: Job) -> None:
         """Run a job in the compute thread, after what waits there. Called in the loader's thread."""
-        self._submit(job, None)
+        self._hand_over(job, None)
 
     def _submit(self, work: Callable[[], Event | None], failed: Callable[[str], Event | None] | None) -> None:
         """Have something done after steps that were asked for before, and before those asked for later."""
@@ -169,7 +174,11 @@ class Compute:
             return
         self.flush()
         self._part += 1
+        self._hand_over(work, failed)
 
+    def _hand_over(
+        self, work: Callable[[], Event | None], failed: Callable[[str], Event | None] | None
+    ) -> None:
         def guarded() -> None:
             if self._closed:
                 return
@@ -190,6 +199,10 @@ class Compute:
             with suppress(RuntimeError):  # the loop has ended without a word
                 self._loop.call_soon_threadsafe(self._post, events)
 
+    def _stepped(self, events: Sequence[Event], ended: float) -> None:
+        self.times.computed(ended)
+        self._post(events)
+
     # --- steps, in the compute thread ----------------------------------------------------------------
 
     def _take(self, part: int) -> None:
@@ -209,7 +222,11 @@ class Compute:
                 log.warning("computing failed", exc_info=error)
             reason = str(error) if isinstance(error, SwisdError) else f"{type(error).__name__}: {error}"
             events = [StepFailed(effect.work, reason) for effect in effects]
-        self._tell(*events)
+        if len(events) == 1 and isinstance(events[0], StepDone) and events[0].rows == 1 and not self._closed:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stepped, events, clock())
+        else:
+            self._tell(*events)
 
     def _run(self, effects: Sequence[RunStep], part: int) -> list[Event]:
         shard = self._shards.get(effects[0].units)
@@ -217,6 +234,8 @@ class Compute:
             start, end = effects[0].units
             reason = f"units {start} to {end} are not loaded"
             return [StepFailed(effect.work, reason) for effect in effects]
+        if len(effects) == 1 and effects[0].activation.rows == 1:
+            self.times.started(self._submitted)
         between = partial(self._between, effects[0].work.session, part) if self._steps.busy() else None
         return list(run(shard, effects, self._turn_ms, between))
 

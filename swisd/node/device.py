@@ -80,8 +80,17 @@ class Device:
             addresses=addresses,
         )
         node = self.node = Node(config, self._home, key, self._observe, offering=offering.now)
-        tcp = TcpLanes(key, config.device, node.addresses_of, node.on_frame, self._lane_down)
+        tcp = TcpLanes(
+            key,
+            config.device,
+            node.addresses_of,
+            node.on_frame,
+            self._lane_down,
+            arriving=node.times.came,
+            made=node.times.made,
+        )
         bus_lanes = BusLanes(config.device, node.courier.publish_shard, node.on_frame, reachable=node.knows)
+        bus_lanes.arriving, bus_lanes.made = node.times.came, node.times.made
         node.shard_sink = bus_lanes.feed
         listener = self._listener
         node.count_refused(lambda: {f"stranger: {why}": count for why, count in listener.refused.items()})

@@ -32,6 +32,7 @@ from swisd.core.events import (
     Event,
     FrameLost,
     HoldingsChanged,
+    HopsTimed,
     Measured,
     OfferChanged,
     Received,
@@ -56,6 +57,7 @@ from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
 OFFER_EVERY = 5.0  # seconds between looks at the memory
+HOPS_EVERY = 1.0  # seconds between words about hops, while there are any
 
 Observed = Notice | Digest | Plan | BusChanged
 LED = (Kind.BEAT, Kind.CAP, Kind.GONE, Kind.CALL)
@@ -88,6 +90,8 @@ class Node:
         self._observer, self._offering = observe, offering
         self._loop = asyncio.get_running_loop()
         self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self._computed)
+        self.times = self._compute.times
+        self._inwards = False  # a frame with one row is being handled
         self._outgoing: Outgoing | None = None
         self._errands = Errands(
             self.machine.local, home, self.supply, self._compute, self.post, self._observe, alone=alone
@@ -145,6 +149,7 @@ class Node:
         self._compute.flush()
         if self._outgoing is not None:
             self._outgoing.flush()
+            self.times.sent()
 
     def _computed(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -165,7 +170,11 @@ class Node:
         """A checked frame from a proved device, on any lane."""
         events = arrived(device, frame)
         if events:
+            if frame.rows == 1:
+                self.times.read()
+                self._inwards = True
             self.post(*events)
+            self._inwards = False
         else:
             self._on_drop("frame without meaning here")
 
@@ -227,10 +236,13 @@ class Node:
                     self._loop.call_soon(self._publish_all)
                 self._to_publish.append(effect)
             case SendFrame() if self._outgoing is not None:
-                self._outgoing.send(effect.device, effect.activation)
+                self._send(self._outgoing, effect)
             case SendKv() if self._outgoing is not None:
                 self._outgoing.send(effect.device, effect.kv)
             case RunStep():
+                if self._inwards:
+                    self._inwards = False
+                    self.times.taken()
                 self._compute.run(effect)
             case ReadKv():
                 self._compute.read_kv(effect)
@@ -255,6 +267,19 @@ class Node:
                 self.on_hosting(effect)
             case _:
                 self._errands.do(effect)
+
+    def _send(self, outgoing: Outgoing, effect: SendFrame) -> None:
+        if effect.activation.rows != 1:
+            outgoing.send(effect.device, effect.activation)
+            return
+        self.times.sending()
+        outgoing.send(effect.device, effect.activation)
+        if "hops" not in self._timers:
+            self._timers["hops"] = self._loop.call_later(HOPS_EVERY, self._tell_hops)
+
+    def _tell_hops(self) -> None:
+        del self._timers["hops"]
+        self.post(HopsTimed(self.times.parts()))
 
     def _publish_all(self) -> None:
         """Say what the machine said, one turn of the loop later.

@@ -23,6 +23,7 @@ def _activation_frame(activation: Activation, sender: str) -> Frame:
     return Frame(
         FrameKind.ACTIVATION, activation.epoch, sender, activation.pipeline, activation.stage,
         activation.slots, Dtype.FLOAT32, width, activation.rows, payload, activation.until,
+        activation.spent_ms,
     )  # fmt: skip
 
 
@@ -48,8 +49,9 @@ def _flat(payload: Any, rows: int) -> tuple[Any, int]:
 def activation_of(frame: Frame) -> Activation:
     """A frame's rows; the payload stays bytes until the compute thread reads it."""
     return Activation(
-        frame.epoch, frame.pipeline, frame.stage, frame.slots, frame.rows, frame.payload, frame.until
-    )
+        frame.epoch, frame.pipeline, frame.stage, frame.slots, frame.rows, frame.payload, frame.until,
+        frame.spent_ms,
+    )  # fmt: skip
 
 
 def kv_of(frame: Frame) -> KvRows:

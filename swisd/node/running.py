@@ -47,16 +47,17 @@ def run(
     answers = [
         _answer(*item) if shard.has_head else (None, None) for item in zip(effects, results, strict=True)
     ]
-    spent = (time.perf_counter() - began - others) * 1000.0 + turn_ms
+    ran = (time.perf_counter() - began - others) * 1000.0
     return [
         StepDone(
             effect.work,
             len(result),
             None if shard.has_head else result,
-            spent,
+            ran + turn_ms,
             token,
             scores,
-            shared=len(effects),
+            ran,
+            len(effects),
         )
         for effect, result, (token, scores) in zip(effects, results, answers, strict=True)
     ]

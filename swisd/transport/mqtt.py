@@ -64,8 +64,10 @@ class BusLanes(PacketLanes):
             raise LaneDown(device, "this device is leaving")
         if not self._reachable(device):
             raise LaneDown(device, "it is not in the swarm now")
+        data = b"".join(buffers)
+        self.made()
         try:
-            self._publish(device, b"".join(buffers))
+            self._publish(device, data)
         except LaneDown:
             raise
         except (OSError, SwisdError) as error:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 
 from swisd.core.checked import Malformed
 from swisd.transport.api import LaneDown, OnFrame, Probe
@@ -15,6 +16,8 @@ class PacketLanes(ABC):
     def __init__(self, device: str, on_frame: OnFrame, *, answer_s: float = 5.0) -> None:
         self.drops: Counter[str] = Counter()
         self._device, self._on_frame = device, on_frame
+        self.arriving: Callable[[], None] = lambda: None  # called before a frame is checked
+        self.made: Callable[[], None] = lambda: None  # called before one goes to the bus
         self._pinger = Pinger(device, self.drops, answer_s=answer_s)
 
     @abstractmethod
@@ -31,6 +34,7 @@ class PacketLanes(ABC):
 
     def _take(self, sender: str, data: bytes | memoryview) -> None:
         """One message from a proved sender; bad ones are dropped and counted."""
+        self.arriving()
         try:
             frame = decode(data)
         except Malformed:

@@ -47,7 +47,8 @@ class TcpLanes:
     that reads slowly, then the connection is cut. After a failed connection sends fail at once until a
     backoff of 0.2 to 5 s is over. A connection the peer opened is used too: it may be behind a filter.
 
-    `drops` counts what was refused, by reason.
+    `drops` counts what was refused, by reason. `arriving` is called before a
+    frame is checked, `made` before one goes to the system.
     """
 
     def __init__(
@@ -63,11 +64,14 @@ class TcpLanes:
         send_s: float = 10.0,
         answer_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        arriving: Callable[[], None] = lambda: None,
+        made: Callable[[], None] = lambda: None,
     ) -> None:
         self.drops: Counter[str] = Counter()
         self._key, self._device = key, device
         self._address_of, self._on_frame, self._on_down = address_of, on_frame, on_down
         self._dial_s, self._connect_s, self._send_s, self._clock = dial_s, connect_s, send_s, clock
+        self._arriving, self._made = arriving, made
         self._pinger = Pinger(device, self.drops, answer_s=answer_s)
         self._peers: dict[str, _Peer] = {}
         self._closed = False
@@ -93,7 +97,9 @@ class TcpLanes:
         peer = self._peers.get(device)
         if peer is None or peer.link is None or not peer.link.writable or peer.outbox:
             return False
-        peer.link.write(*packed(frame))
+        buffers, size = packed(frame)
+        self._made()
+        peer.link.write(buffers, size)
         return True
 
     async def connect(self, device: str) -> None:
@@ -240,6 +246,7 @@ class TcpLanes:
             self._on_down(link.device, reason)
 
     def _arrived(self, link: FrameLink, data: bytes | bytearray) -> None:
+        self._arriving()
         try:
             frame = decode(memoryview(data))
         except Malformed as error:

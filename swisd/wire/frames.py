@@ -18,7 +18,7 @@ is the first of their units and "last stage" the end, "rows" counts positions ti
     28      4     rows
     32      8     sender (device id)
     40      2     last stage that runs the rows (65535: to the end)
-    42      2     0
+    42      2     milliseconds that the stages before computed, float16
     44      24 n  slots: session 8, step 4, position 4, rows 4, logits 4
 """
 
@@ -32,11 +32,12 @@ from swisd.core.effects import TO_THE_END
 from swisd.core.types import Slot
 
 MAGIC = b"SWF2"
-HEADER = struct.Struct("<4sIBBHHHQII8sH2x")
+HEADER = struct.Struct("<4sIBBHHHQII8sHe")
 SLOT = struct.Struct("<8sIIII")
 MAX_SLOTS = 256
 MAX_ROWS = 1 << 16
 MAX_FRAME_BYTES = 64 << 20
+MAX_SPENT_MS = 65504.0  # the largest float16
 
 
 class FrameKind(IntEnum):
@@ -72,6 +73,7 @@ class Frame:
     rows: int = 0
     payload: bytes | memoryview = b""
     until: int = TO_THE_END
+    spent_ms: float = 0.0  # what the stages before computed; longer than `MAX_SPENT_MS` is told as that
 
 
 def encode(frame: Frame) -> list[bytes | memoryview]:
@@ -80,6 +82,7 @@ def encode(frame: Frame) -> list[bytes | memoryview]:
     HEADER.pack_into(
         head, 0, MAGIC, 0, frame.kind, frame.dtype, len(frame.slots), frame.pipeline, frame.stage,
         frame.epoch, frame.width, frame.rows, bytes.fromhex(frame.sender), frame.until,
+        min(frame.spent_ms, MAX_SPENT_MS),
     )  # fmt: skip
     for number, slot in enumerate(frame.slots):
         SLOT.pack_into(
@@ -98,6 +101,7 @@ def decode(data: bytes | memoryview) -> Frame:
         raise Malformed(f"frame of {len(view)} bytes")
     (
         magic, crc, kind, dtype, n_slots, pipeline, stage, epoch, width, rows, sender, until,
+        spent_ms,
     ) = HEADER.unpack_from(view)  # fmt: skip
     if magic != MAGIC:
         raise Malformed("frame without the magic of this version")
@@ -110,13 +114,15 @@ def decode(data: bytes | memoryview) -> Frame:
         frame_kind, frame_dtype = FrameKind(kind), Dtype(dtype)
     except ValueError as error:
         raise Malformed(f"frame: {error}") from None
+    if not 0.0 <= spent_ms <= MAX_SPENT_MS:
+        raise Malformed(f"frame after {spent_ms} ms of computing")
     payload = view[body:]
     if frame_dtype is not Dtype.NONE and len(payload) != rows * width * frame_dtype.size:
         raise Malformed(f"frame of {rows} x {width} values with {len(payload)} bytes")
     slots = tuple(_slot(view, HEADER.size + SLOT.size * number) for number in range(n_slots))
     return Frame(
         frame_kind, epoch, sender.hex(), pipeline, stage, slots, frame_dtype, width, rows, payload,
-        until,
+        until, spent_ms,
     )  # fmt: skip
 
 

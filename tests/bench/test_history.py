@@ -45,6 +45,14 @@ def test_what_a_newer_version_wrote_stays(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes().startswith(line + b"\n")
 
 
+def test_runs_from_before_hops_were_split_are_still_read(tmp_path: Path) -> None:
+    line = json.loads(to_json(a_report(told("two", "swarm", 40.0))))
+    del line["sides"][0]["way"]["hop"]
+    (tmp_path / FILE).write_bytes(json.dumps(line).encode() + b"\n")
+    history = read_history(tmp_path)
+    assert history.damaged == 0 and history.reports[0].sides[0].way is not None
+
+
 def test_a_history_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(BadInput, match="cannot read"):

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from swisd.bench.report import Report, shape_of, sides, way_of
+from swisd.bench.report import Hop, Report, shape_of, sides, way_of
 from swisd.core.checked import from_json, to_json
 from swisd.core.messages import Digest
+from swisd.core.types import Beyond, HopParts
 from tests.bench.reports import a_report, told
 from tests.chaos.swarms import TOGETHER, a_member
 from tests.core.builders import a_plan, an_id
@@ -55,6 +56,17 @@ def test_a_tokens_way_is_what_the_devices_tell() -> None:
     ]  # fmt: skip
     assert (way.whole_ms, way.compute_ms, way.rest_ms, way.hops) == (9.0, 6.0, 3.0, 3)
     assert way.rest_per_hop_ms == pytest.approx(1.0)
+
+
+def test_a_hops_wire_is_what_its_devices_leave_of_it() -> None:
+    plan = a_plan(*TOGETHER)
+    hop = HopParts(wait_ms=0.2, machine_ms=0.1, serialise_ms=0.05)
+    members = tuple(a_member(number, stage_ms=float(number), hop=hop) for number in range(1, 5))
+    digest = Digest(an_id(1), 1, 1, members, token_ms=9.0, beyond=Beyond(1.5, 3.0))
+    way = way_of(plan, digest)
+    assert way is not None and way.hop == Hop(0.5, 1.0, 0.05, 0.15, 0.2, 0.1)
+    silent = (*members[:-2], a_member(3, stage_ms=3.0), members[-1])
+    assert (way := way_of(plan, replace(digest, members=silent))) is not None and way.hop is None
 
 
 def test_no_way_is_told_before_a_token_was_timed() -> None:

@@ -1,4 +1,4 @@
-"""Measures every hop of real devices on loopback, to the microsecond: where the time between two computations goes.
+"""Measures every hop of real devices on loopback: where the time between two computations goes.
 
     python -m tests.lab.hops HOME --devices 2 --lane tcp --tokens 200
 
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def traced() -> None:
 
     wrap(shard.Shard, "run", lambda s, slots, x: note("start", slots, s.start),
          lambda s, slots, x: note("end", slots, s.start))  # fmt: skip
-    wrap(node.Node, "_computed", computed, nothing)
+    wrap(compute.Compute, "_stepped", computed, nothing)
     wrap(node.Node, "_do", sending("send"), sending("sent"))
     wrap(node.Node, "on_frame", frame, nothing)
     wrap(compute.Compute, "run", lambda s, e: note("submit", e.activation.slots, e.activation.stage), nothing)
@@ -120,9 +121,8 @@ def hops(traces: list[list[Any]]) -> list[dict[str, float]]:
     order = ("end", "computed", "send", "sent", "came", "read", "submit", "start")
     for found in sent.values():
         if all(name in found for name in order):
-            row = {
-                part: (found[b] - found[a]) / 1e6 for part, a, b in zip(PARTS, order, order[1:], strict=False)
-            }
+            steps = zip(PARTS, pairwise(order), strict=True)
+            row = {part: (found[b] - found[a]) / 1e6 for part, (a, b) in steps}
             row["whole"] = (found["start"] - found["end"]) / 1e6
             out.append(row)
     return out
@@ -162,12 +162,7 @@ def report(found: list[dict[str, float]]) -> None:
     print(f"{'':12}{'p50':>8}{'p90':>8}{'p99':>8}{'mean':>8}")
     for part in (*PARTS, "whole"):
         values = [one[part] for one in found]
-        figures = (
-            percentile(values, 50),
-            percentile(values, 90),
-            percentile(values, 99),
-            statistics.mean(values),
-        )
+        figures = (*(percentile(values, at) for at in (50, 90, 99)), statistics.mean(values))
         print(f"{part:12}" + "".join(f"{figure:8.3f}" for figure in figures))
 
 

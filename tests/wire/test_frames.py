@@ -13,6 +13,7 @@ from swisd.wire.frames import (
     MAX_FRAME_BYTES,
     MAX_ROWS,
     MAX_SLOTS,
+    MAX_SPENT_MS,
     SLOT,
     Dtype,
     Frame,
@@ -48,6 +49,7 @@ def frames(draw: st.DrawFn) -> Frame:
         rows,
         draw(st.binary(min_size=size, max_size=size)),
         draw(st.integers(0, 65535)),
+        draw(st.floats(0, MAX_SPENT_MS, width=16)),
     )
 
 
@@ -71,6 +73,19 @@ def same(one: Frame, other: Frame) -> bool:
 def test_round_trip(frame: Frame) -> None:
     for data in (data_of(frame), bytearray(data_of(frame))):
         assert same(decode(memoryview(data)), frame)
+
+
+@pytest.mark.parametrize("spent_ms", [-1.0, float("nan"), float("inf")])
+def test_no_time_before_is_longer_than_time(spent_ms: float) -> None:
+    data = bytearray(data_of(Frame(FrameKind.ACTIVATION, 1, "11" * 8)))
+    struct.pack_into("<e", data, 42, spent_ms)
+    with pytest.raises(Malformed, match="computing"):
+        decode(resealed(bytes(data)))
+
+
+def test_a_time_that_is_too_long_is_told_as_the_longest() -> None:
+    frame = Frame(FrameKind.ACTIVATION, 1, "11" * 8, spent_ms=1e6)
+    assert decode(data_of(frame)).spent_ms == MAX_SPENT_MS
 
 
 def test_the_payload_is_not_copied() -> None:
@@ -134,14 +149,14 @@ def test_headers_with_a_right_checksum_are_still_checked(frame: Frame, data: st.
 )
 def test_limits(fields: tuple[int, ...], why: str) -> None:
     kind, dtype, n_slots, width, rows = fields
-    data = HEADER.pack(MAGIC, 0, kind, dtype, n_slots, 0, 0, 0, width, rows, bytes(8), 0)
+    data = HEADER.pack(MAGIC, 0, kind, dtype, n_slots, 0, 0, 0, width, rows, bytes(8), 0, 0.0)
     with pytest.raises(Malformed, match=why):
         decode(resealed(data))
 
 
 @pytest.mark.parametrize(("rows", "logits", "position"), [(0, 0, 0), (1, 2, 0), (1, 0, 1 << 31)])
 def test_slots_that_make_no_sense(rows: int, logits: int, position: int) -> None:
-    head = HEADER.pack(MAGIC, 0, 1, 0, 1, 0, 0, 0, 0, 0, bytes(8), 0)
+    head = HEADER.pack(MAGIC, 0, 1, 0, 1, 0, 0, 0, 0, 0, bytes(8), 0, 0.0)
     slot = SLOT.pack(bytes(8), 0, position, rows, logits)
     with pytest.raises(Malformed, match="frame slot"):
         decode(resealed(head + slot))
