@@ -1,5 +1,7 @@
 """Askers of a simulated swarm: real machines, and what they saw."""
 
+from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from swisd.core.events import BusChanged, Received, Started
 from swisd.core.search import BusSearch
 from swisd.core.types import SamplingParams
 from swisd.sim.bus import EXTERNAL, Broker, Client
+from swisd.wire.topics import Kind, Topic
 
 if TYPE_CHECKING:
     from swisd.sim.world import World
@@ -20,7 +23,6 @@ class Stream:
 
     asker: Asker
     search: BusSearch = field(default_factory=BusSearch)
-    listening: set[str] = field(default_factory=set)
     tokens: list[int] = field(default_factory=list)
     scores: int = 0
     ended: Ended | None = None
@@ -33,6 +35,9 @@ class Askers:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.streams: dict[str, Stream] = {}
+        self.open: dict[str, Stream] = {}  # those that have not ended, oldest first
+        self.news = 0  # counts what changed in any stream
+        self._listeners: dict[str, list[str]] = {}  # session -> who reads of it; keys sort by age
 
     def ask(self, prompt: tuple[int, ...], count: int, *, seed: int = 1, score_top: int = 0) -> str:
         """Submit a session; returns its key in `streams`."""
@@ -43,7 +48,8 @@ class Askers:
         key = f"a{number:013x}00"
         request = Request(key, f"f{number:015x}", prompt, count, SamplingParams(), seed, (), score_top)
         stream = Stream(Asker(request))
-        self.streams[key] = stream
+        self.streams[key] = self.open[key] = stream
+        self.news += 1
         self.feed(key, Started())
         self._search(key, Started())
 
@@ -59,6 +65,12 @@ class Askers:
         client = Client(EXTERNAL if external else None, lambda: stream.ended is None, gained, lost)
         world.buses.join_now(key, client)
         return key
+
+    def subscribers(self, topic: Topic) -> Iterable[str]:
+        """The streams that read a topic, oldest first."""
+        if topic.kind in (Kind.PLAN, Kind.SWARM):
+            return self.open
+        return self._listeners.get(topic.ident, ())
 
     def from_bus(self, key: str, event: object) -> None:
         """An event of the bus, for the session and for the search after the next host."""
@@ -77,14 +89,19 @@ class Askers:
                 case CancelTimer():
                     stream.timers.pop(effect.name, None)
                 case Listen():
-                    stream.listening.add(effect.session)
+                    listeners = self._listeners.setdefault(effect.session, [])
+                    if key not in listeners:
+                        insort(listeners, key)
                 case Answered():
                     stream.tokens.extend(effect.out.tokens)
                     stream.scores += len(effect.out.top_ids)
+                    self.news += 1
                 case Waiting():
                     world._say(f"asker {_short(key)} waits: {effect.text}")
                 case Ended():
                     stream.ended = effect
+                    self.open.pop(key, None)
+                    self.news += 1
                     world._say(f"asker {_short(key)} ended: {effect.finish} {effect.error}".rstrip())
 
     def _search(self, key: str, event: object) -> None:

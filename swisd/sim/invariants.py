@@ -46,6 +46,8 @@ class Invariants:
         self._ended: dict[str, object] = {}
         self._open: dict[str, Stream] = {}
         self._known = 0  # streams taken over into `_open`
+        self._heard = 0  # news of streams that were looked at
+        self._covers: Plan | None = None  # a plan whose stages were found to cover the model
         self._touched: set[str] = set()  # devices whose memory may have changed
         self._steps: dict[tuple[str, int, int, int, str], int] = {}  # a process's step of a session to come
         self._unowned_since: float | None = None
@@ -125,7 +127,10 @@ class Invariants:
                 require(not device.machine._running, f"{name} waits for steps of sessions that ended")
 
     def _streams(self) -> None:
-        streams = self.world.streams
+        askers, streams = self.world.askers, self.world.streams
+        if askers.news == self._heard:
+            return
+        self._heard = askers.news
         if len(streams) != self._known:
             for key in list(streams)[self._known :]:
                 self._open[key] = streams[key]
@@ -214,21 +219,29 @@ class Invariants:
         if plan is None or not plan.active:
             self._unowned_since = None
             return
+        if plan is not self._covers:
+            self._covering(plan)
         devices = self.world.devices
-        stages = plan.pipelines[0].stages
-        owned, following = True, 0
-        for stage in stages:
-            require(stage.start == following, "a plan with a gap or an overlap")
-            following = stage.end
-            device = devices[stage.device]
-            owned = owned and device.alive and stage.units in device.shards
-        require(following == self.world.manifest.n_units, "a plan that does not cover the model")
+        owned = True
+        for stage in plan.pipelines[0].stages:
+            device = devices[stage.members[0].device]
+            if not device.alive or (stage.start, stage.end) not in device.shards:
+                owned = False
+                break
         if owned:
             self._unowned_since = None
         elif self._unowned_since is None:
             self._unowned_since = self.world.now
         else:
             require(self.world.now - self._unowned_since <= GRACE, "a unit is unowned under an active plan")
+
+    def _covering(self, plan: Plan) -> None:
+        following = 0
+        for stage in plan.pipelines[0].stages:
+            require(stage.start == following, "a plan with a gap or an overlap")
+            following = stage.end
+        require(following == self.world.manifest.n_units, "a plan that does not cover the model")
+        self._covers = plan
 
     def plan(self) -> Plan | None:
         """The plan of the device that leads, if exactly one does and is able to act."""
@@ -259,4 +272,4 @@ def run_to_active(world: World, within: float = 60.0) -> bool:
 
 def run_to_end(world: World, within: float = 200.0) -> bool:
     """Let time pass until every session has ended."""
-    return world.run_until(lambda: all(item.ended for item in world.streams.values()), within)
+    return world.run_until(lambda: not world.askers.open, within)

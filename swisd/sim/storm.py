@@ -126,7 +126,7 @@ class Storm:
         world.run(self._end - world.now)
         # What lasts heals by itself, then every session must come to its end.
         require(world.run_until(lambda: world.active == 0, END_S), "a mishap that does not end")
-        ended = world.run_until(lambda: all(item.ended for item in world.streams.values()), END_S)
+        ended = world.run_until(lambda: not world.askers.open, END_S)
         require(ended, f"a session hangs: {self._open()}")
         world.run(REST_S)
         self.invariants.sweep()
@@ -173,7 +173,7 @@ class Storm:
         if self.world.now >= self._end:
             return
         several = self.random.choice((1, 1, 1, 2, 4))
-        waiting = sum(stream.ended is None for stream in self.world.streams.values())
+        waiting = len(self.world.askers.open)
         for _ in range(min(several, MOST_WAITING - waiting)):
             self._ask()
         self.world.after(self.random.expovariate(1.0 / 12.0), self._next_ask)
@@ -190,14 +190,13 @@ class Storm:
     def _watch(self) -> None:
         """Nobody waits for nothing: with all healed, some stream moves or ends."""
         world = self.world
-        waiting = [key for key, stream in world.streams.items() if stream.ended is None]
-        if waiting and world.active == 0:
+        if world.askers.open and world.active == 0:
             still = world.now - max(world.hurt_at, self.invariants.progressed_at)
             require(still < CALM_S, f"nothing moved for {still:.0f} s: {self._open()}")
         world.after(10.0, self._watch)
 
     def _open(self) -> str:
-        return ", ".join(key for key, stream in self.world.streams.items() if stream.ended is None)
+        return ", ".join(self.world.askers.open)
 
     def _told(self) -> Report:
         world, report = self.world, self.report

@@ -2,7 +2,7 @@
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -134,7 +134,7 @@ class World:
         will = Publish(Gone(ident, device.machine.local.config.boot, proper=False))
         if bus is not None and bus != ident and device.online:
             self._later(RESET_S, lambda: self._speak_will(bus, ident, will))
-        for lane in [lane for lane in self.lanes if ident in lane]:
+        for lane in sorted((lane for lane in self.lanes if ident in lane), key=sorted):
             self.lanes.discard(lane)
             (peer,) = lane - {ident}
             if device.online and self.devices[peer].online and device.side == self.devices[peer].side:
@@ -275,16 +275,14 @@ class World:
         if topic.kind.delivery.retain:
             broker.retained[topic] = (sender, body)
         message = decode_message(topic.kind, body)
-        for ident, device in self.devices.items():
-            here = self.buses.of(ident) == bus and self._subscribed(ident, device, topic)
-            if here and self._carries(sender, ident, message):
-                hand = self._connected(ident, partial(self._feed, ident, Received(sender, message)))
+        received = Received(sender, message)
+        for ident in self._subscribers(topic):
+            if self.buses.of(ident) == bus and self._carries(sender, ident, message):
+                hand = self._connected(ident, partial(self._feed, ident, received))
                 self._in_order(sender, ident, BUS_S, hand)
-        for key, stream in self.streams.items():
-            told = topic.kind in (Kind.PLAN, Kind.SWARM) and stream.ended is None
-            listens = told or topic.ident in stream.listening
-            if self.buses.of(key) == bus and listens and self._carries(sender, key, message):
-                hand = self._connected(key, partial(self.askers.from_bus, key, Received(sender, message)))
+        for key in self.askers.subscribers(topic):
+            if self.buses.of(key) == bus and self._carries(sender, key, message):
+                hand = self._connected(key, partial(self.askers.from_bus, key, received))
                 self._in_order(sender, key, BUS_S, hand)
 
     def _connected(self, name: str, action: Callable[[], None]) -> Callable[[], None]:
@@ -304,16 +302,17 @@ class World:
     def _reaches(self, ident: str, peer: str) -> bool:
         return self.meets(ident, peer)
 
-    def _subscribed(self, ident: str, device: Device, topic: Topic) -> bool:
+    def _subscribers(self, topic: Topic) -> Iterable[str]:
+        """The devices that read a topic, in the order in which they came."""
         match topic.kind:
             case Kind.PLAN | Kind.SWARM:
-                return True
+                return self.devices
             case Kind.BEAT | Kind.CAP | Kind.GONE | Kind.CALL:
-                return device.leading
+                return [ident for ident, device in self.devices.items() if device.leading]
             case Kind.ASK | Kind.REPAIR:
-                return topic.ident == ident
+                return (topic.ident,) if topic.ident in self.devices else ()
             case _:
-                return False
+                return ()
 
     def _in_order(self, sender: str, to: str, base: float, action: Callable[[], None]) -> None:
         """Messages from one to another keep their order, as on one connection."""

@@ -45,6 +45,10 @@ class _Search:
         self.width = [table.widest(row, limits) for row in rows]
         self.drive = [table.driver_reach(row, limits) for row in rows]
         self.by_speed = sorted(range(len(rows)), key=lambda place: (self.layer[place], place))
+        self.fill = [(place, self.layer[place], self.width[place] - 1) for place in self.by_speed]
+        self.firsts = [0]  # of every set of workers: what one layer on each costs
+        for place in range(len(rows)):
+            self.firsts += [cost + self.run_ns[place] + self.layer[place] for cost in self.firsts]
         self.paths: dict[tuple[int, int, int], int] = {}
         self.reaches: dict[tuple[int, int], int] = {}
 
@@ -95,23 +99,20 @@ class _Search:
 
     def _least(self, workers: int, layers: int, driver: int = -1, own: int = 0) -> int:
         """Lower bound of the computing of `layers` layers: one each, then the fastest are filled."""
-        total, left = 0, layers
-        for place in range(len(self.rows)):
-            if workers >> place & 1:
-                total += self.run_ns[place] + self.layer[place]
-                left -= 1
+        total, left = self.firsts[workers], layers - workers.bit_count()
         if left < 0:
             return BANNED
-        for place in self.by_speed:
+        for place, each, more in self.fill:
             if left == 0:
                 break
-            if place == driver:
-                take = min(left, own)
-            elif workers >> place & 1:
-                take = min(left, self.width[place] - 1)
+            if workers >> place & 1:
+                take = more
+            elif place == driver:
+                take = own
             else:
                 continue
-            total += take * self.layer[place]
+            take = min(take, left)
+            total += take * each
             left -= take
         return total if left == 0 else BANNED
 
