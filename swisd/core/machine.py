@@ -44,6 +44,7 @@ from swisd.core.events import (
     Measured,
     MeasureFailed,
     OfferChanged,
+    PortClosed,
     ProvideFailed,
     ProvideProgress,
     Received,
@@ -342,6 +343,8 @@ class NodeMachine:
                 alone = not self.host.followed
                 if self.change.on_host_seen(event, now, out) and alone:
                     self._forget_own_plan(now, out)
+            case PortClosed():
+                self.change.on_port_closed(event.device, now, out)
             case Dropped():
                 self.local.drop(event.reason, event.count)
             case _:

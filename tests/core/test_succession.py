@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swisd.core import deadlines
-from swisd.core.effects import MoveBus, SetTimer
+from swisd.core.effects import Knock, MoveBus, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Timer
 from swisd.core.messages import Digest, MemberView
 from swisd.core.search import BusSearch
@@ -123,6 +123,9 @@ def test_an_asker_looks_where_hosts_were_until_it_hears_one_and_then_down_its_li
     search.handle(Received(an_id(1), a_digest(1, a_view(1), a_view(2))), 3.1)
     search.handle(Received(an_id(7), a_digest(6, a_view(6))), 3.1)  # in another's name
     assert search.handle(Timer("bus-next"), 9.0) == []
-    assert search.handle(BusChanged(False), 10.0) == [SetTimer("bus-next", 10.0 + deadlines.GRACE)]
+    assert search.handle(BusChanged(False), 10.0) == [
+        SetTimer("bus-next", 10.0 + deadlines.GRACE),
+        Knock(an_id(1), (("10.0.0.1", 7000),)),
+    ]
     moves = search.handle(Timer("bus-next"), 10.5)
     assert MoveBus(an_id(2), (("10.0.0.2", 7000),)) in moves
