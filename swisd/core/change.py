@@ -92,7 +92,8 @@ class HostChange:
         self._leadership.host = None  # whoever speaks there is host
         if candidate.device == self._local.device:
             out.append(Notice("info", "the host is lost: this device takes its place"))
-            out.append(StartBroker())
+            # The others come here by now: a host that is back in this moment must not keep this device.
+            out.extend((StartBroker(), MoveBus(candidate.device, ())))
         else:
             out.append(MoveBus(candidate.device, candidate.addresses))
             out.append(Knock(candidate.device, candidate.addresses))
