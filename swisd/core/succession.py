@@ -124,7 +124,7 @@ class Succession:
     def closed(self, device: str, now: float) -> bool:
         """A device does not run: it has no use for its slot, nor the lost host for its time to come back.
 
-        Returns True if it is this device that is waited for. Where none of the list runs it is gone through
+        Returns True if the next one's turn comes sooner by it. Where none of the list runs it is gone through
         once in a slot's time, and not as fast as they refuse.
         """
         if self._place is None:
@@ -133,8 +133,9 @@ class Succession:
         if awaited is None or awaited.device != device:
             return False
         around = self._place + 1 == len(self._order)
-        self._until = min(self._until, max(now, self._turn + deadlines.SLOT) if around else now)
-        return True
+        until = max(now, self._turn + deadlines.SLOT) if around else now
+        sooner, self._until = until < self._until, min(until, self._until)
+        return sooner
 
     def first_of(self, present: set[str]) -> Candidate | None:
         """Who of these devices would follow this host."""
