@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from swisd.bus.mqtt import MqttBus
 from swisd.core import deadlines
-from swisd.core.effects import MoveBus, SetTimer
-from swisd.core.events import Started, Timer
+from swisd.core.effects import Knock, MoveBus, SetTimer
+from swisd.core.events import PortClosed, Started, Timer
 from swisd.core.search import BusSearch
+from swisd.net.knock import port_closed
 
 MAX_ADDRESSES = 3
 
@@ -19,6 +20,7 @@ class Follower:
         self._bus, self._search = bus, BusSearch(tuple(known))
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._knocks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def start(self) -> None:
@@ -39,9 +41,19 @@ class Follower:
                     first, *others = effect.addresses[:MAX_ADDRESSES]
                     each = deadlines.DIAL / (1 + len(others))
                     self._bus.set_endpoint(*first, others=others, timeout=each)
+                case Knock():
+                    task = asyncio.create_task(self._knock(effect))
+                    self._knocks.add(task)
+                    task.add_done_callback(self._knocks.discard)
 
     def close(self) -> None:
         """Stop following."""
         self._closed = True
         for handle in self._timers.values():
             handle.cancel()
+        for task in self._knocks:
+            task.cancel()
+
+    async def _knock(self, effect: Knock) -> None:
+        if await port_closed(effect.addresses):
+            self.feed(PortClosed(effect.device))

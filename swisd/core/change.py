@@ -4,7 +4,7 @@ Only where a device of the swarm runs the broker; on an external one, leadership
 """
 
 from swisd.core import deadlines
-from swisd.core.effects import Lead, MoveBus, Notice, SeekHosts, SetTimer, StartBroker, StopBroker
+from swisd.core.effects import Knock, Lead, MoveBus, Notice, SeekHosts, SetTimer, StartBroker, StopBroker
 from swisd.core.events import HostSeen
 from swisd.core.host import Host
 from swisd.core.leadership import Leadership
@@ -34,6 +34,8 @@ class HostChange:
         """The bus broke: its host may be back in a moment, else the list begins."""
         if self._embedded and not self._leadership.own_bus and self.succession.lost(now):
             out.append(SetTimer("heir", self.succession.next_at))
+            if host := self.succession.host:
+                out.append(Knock(host.device, host.addresses))
 
     def on_digest(self, digest: Digest, now: float, out: Effects) -> None:
         """The host that counts has spoken; perhaps it names the one that follows it."""
@@ -57,6 +59,13 @@ class HostChange:
                 out.append(StopBroker())
             self._try(candidate, out)
         if self.succession.searching:
+            out.append(SetTimer("heir", self.succession.next_at))
+
+    def on_port_closed(self, device: str, now: float, out: Effects) -> None:
+        """A device does not run, perhaps the one whose turn it is, or one that this host waits for."""
+        if self._leadership.leading:
+            self._host.on_port_closed(device, now, out)
+        elif self.succession.closed(device, now):
             out.append(SetTimer("heir", self.succession.next_at))
 
     def on_broker_started(self, out: Effects) -> None:
@@ -83,9 +92,11 @@ class HostChange:
         self._leadership.host = None  # whoever speaks there is host
         if candidate.device == self._local.device:
             out.append(Notice("info", "the host is lost: this device takes its place"))
-            out.append(StartBroker())
+            # The others come here by now: a host that is back in this moment must not keep this device.
+            out.extend((StartBroker(), MoveBus(candidate.device, ())))
         else:
             out.append(MoveBus(candidate.device, candidate.addresses))
+            out.append(Knock(candidate.device, candidate.addresses))
 
     # --- as host -------------------------------------------------------------------------------------
 

@@ -270,6 +270,17 @@ class SeekHosts:
     addresses: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """See a few times, as `deadlines.KNOCKS` says, whether anything listens on a device's port.
+
+    Comes back: PortClosed, at the first refusal. Nothing comes back where somebody answers, or nobody does.
+    """
+
+    device: str
+    addresses: tuple[tuple[str, int], ...]
+
+
 Effect = (
     Publish
     | SendFrame
@@ -293,4 +304,5 @@ Effect = (
     | StopBroker
     | MoveBus
     | SeekHosts
+    | Knock
 )

@@ -241,6 +241,13 @@ class HostSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PortClosed:
+    """A device's machine answers, and nothing listens on the device's port: its process has ended."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Messages or frames that were refused at the door, by reason."""
 
@@ -278,5 +285,6 @@ Event = (
     | BrokerStarted
     | BrokerFailed
     | HostSeen
+    | PortClosed
     | Dropped
 )

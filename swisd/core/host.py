@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from swisd.core import deadlines
-from swisd.core.effects import Notice, Publish
+from swisd.core.effects import Knock, Notice, Publish
 from swisd.core.events import ProvideFailed, ProvideProgress
 from swisd.core.local import Effects, Local
 from swisd.core.membership import Membership
@@ -12,6 +12,8 @@ from swisd.core.planning import Planning
 from swisd.core.provision import Provision
 from swisd.core.roster import member_view, name_of
 from swisd.core.types import Beyond, Capability, Plan
+
+NOT_RUNNING = "its swisd is no longer running"
 
 
 class Host:
@@ -54,6 +56,7 @@ class Host:
         if before is not None and before.host != self._local.device:
             self._follow(before)
         self.provision.begin(now)
+        out.extend(knock for device in sorted(self._expected) for knock in self._knock(device))
         out.append(Notice("info", "this device is the host: it plans for the swarm"))
         self._say(now, out)
 
@@ -161,6 +164,21 @@ class Host:
         elif planning.can_do_without(call.about):
             planning.ban(call.about, "was late again and again", now)
 
+    def on_port_closed(self, device: str, now: float, out: Effects) -> None:
+        """Nothing listens on a device's port: it is lost if there is doubt of it already, and not waited for.
+
+        A device that was heard since it was asked began anew, and no harm is done.
+        """
+        entry = self.members.entries.get(device)
+        if device in self._expected and (entry is None or entry.beat is None):
+            view = self._expected.pop(device)
+            self._broken.pop(device, None)
+            out.append(Notice("warning", f"{view.name} is lost: {NOT_RUNNING}"))
+            self._news = True
+            self._plan(now, out)
+        elif device in self._broken:
+            self._evidence(device, NOT_RUNNING, now, out)
+
     def on_provided(self, now: float) -> None:
         self.provision.on_provided()
         self.planning.touch(now)
@@ -202,11 +220,20 @@ class Host:
     # --- devices that are lost ---------------------------------------------------------------------
 
     def _evidence(self, device: str, what: str, now: float, out: Effects) -> None:
-        """Two connections of a device broke: it is lost. One: unless it is heard soon."""
+        """Two signs, as connections that broke, and a device is lost. One: unless it is heard soon."""
         signs = self._broken.setdefault(device, {})
+        if not signs:
+            out.extend(self._knock(device))
         signs.setdefault(what, now + deadlines.EVIDENCE)
         if len(signs) > 1:
             self._lose(device, " and ".join(signs), now, out)
+
+    def _knock(self, device: str) -> list[Knock]:
+        """See whether a device's process still runs, if it is known where."""
+        entry, view = self.members.entries.get(device), self._expected.get(device)
+        if entry is not None and (capability := entry.capability) is not None:
+            return [Knock(device, tuple((item, capability.port) for item in capability.addresses))]
+        return [Knock(device, tuple((item, view.port) for item in view.addresses))] if view else []
 
     def _lose(self, device: str, why: str, now: float, out: Effects) -> None:
         """Do without a device until it is heard again."""

@@ -45,6 +45,7 @@ from swisd.core.events import (
     Measured,
     MeasureFailed,
     OfferChanged,
+    PortClosed,
     ProvideFailed,
     ProvideProgress,
     Received,
@@ -346,6 +347,8 @@ class NodeMachine:
                     self._forget_own_plan(now, out)
             case HopsTimed():
                 self.member.hop = event.parts
+            case PortClosed():
+                self.change.on_port_closed(event.device, now, out)
             case Dropped():
                 self.local.drop(event.reason, event.count)
             case _:

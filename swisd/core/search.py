@@ -1,12 +1,13 @@
 """An asker's way to the bus: the same line of succession as the devices go through, but it hosts nothing."""
 
 from swisd.core import deadlines
-from swisd.core.effects import MoveBus, SetTimer
-from swisd.core.events import BusChanged, Received, Started, Timer
+from swisd.core.effects import Knock, MoveBus, SetTimer
+from swisd.core.events import BusChanged, PortClosed, Received, Started, Timer
 from swisd.core.messages import Digest
 from swisd.core.succession import Candidate, Succession
 
 TICK, NEXT = "bus-tick", "bus-next"
+SearchEffect = Knock | MoveBus | SetTimer
 
 
 class BusSearch:
@@ -19,9 +20,9 @@ class BusSearch:
         self._succession = Succession()
         self._succession.suppose(tuple(Candidate("", 0, (address,)) for address in known))
 
-    def handle(self, event: object, now: float) -> list[MoveBus | SetTimer]:
-        """Take an event of the bus or one of the two timers."""
-        out: list[MoveBus | SetTimer] = []
+    def handle(self, event: object, now: float) -> list[SearchEffect]:
+        """Take an event of the bus, one of the two timers, or the answer to a knock."""
+        out: list[SearchEffect] = []
         succession = self._succession
         match event:
             case Started():
@@ -31,7 +32,11 @@ class BusSearch:
             case BusChanged(connected=True):
                 succession.connected(now)
             case BusChanged():
-                self._lost(now, deadlines.GRACE, out)
+                if self._lost(now, deadlines.GRACE, out) and (host := succession.host):
+                    out.append(Knock(host.device, host.addresses))
+            case PortClosed():
+                if succession.closed(event.device, now):
+                    out.append(SetTimer(NEXT, succession.next_at))
             case Received(sender=sender, message=Digest() as digest) if digest.host == sender:
                 succession.on_digest(digest)
                 if digest.successor is not None:
@@ -44,12 +49,16 @@ class BusSearch:
                 candidate = succession.due(now)
                 if candidate is not None and candidate.addresses:
                     out.append(MoveBus(candidate.device, candidate.addresses))
+                    if candidate.device:  # an address that was only supposed has no name to tell it apart by
+                        out.append(Knock(candidate.device, candidate.addresses))
                 if succession.searching:
                     out.append(SetTimer(NEXT, succession.next_at))
             case _:
                 pass
         return out
 
-    def _lost(self, now: float, grace: float, out: list[MoveBus | SetTimer]) -> None:
-        if self._succession.lost(now, grace=grace):
-            out.append(SetTimer(NEXT, self._succession.next_at))
+    def _lost(self, now: float, grace: float, out: list[SearchEffect]) -> bool:
+        if not self._succession.lost(now, grace=grace):
+            return False
+        out.append(SetTimer(NEXT, self._succession.next_at))
+        return True

@@ -2,7 +2,8 @@
 
 The list comes from the last digest: devices that can run a broker, alive, by (rank, id); the lost host is the
 last. Each has a slot of time. In its own slot a device starts the broker, in another's it looks for the bus
-there. All have the same list and notice a loss at about the same time, so they meet without a word.
+there. All have the same list and notice a loss at about the same time, so they meet without a word. A device
+whose port refuses connections does not run: its slot ends at once.
 """
 
 from dataclasses import dataclass
@@ -34,8 +35,10 @@ class Succession:
         self._order: tuple[Candidate, ...] = ()
         self._place: int | None = None  # in the order; None: nothing is lost
         self._until = 0.0
+        self._turn = 0.0  # when the list was begun, this time
         self._silent = 0  # heartbeats of our own since the last digest
         self._busy = False  # sessions ran then
+        self.host: Candidate | None = None  # the one that spoke last
         self.known: dict[str, Candidate] = {}
 
     @property
@@ -58,6 +61,7 @@ class Succession:
         for candidate in capable:
             if candidate.device in self.known or len(self.known) < MAX_KNOWN:
                 self.known[candidate.device] = candidate
+        self.host = next((item for item in capable if item.device == digest.host), None)
         heirs = [item for item in capable if item.device not in (digest.host, digest.successor)]
         if self._me is not None and self._device not in (item.device for item in capable):
             heirs.append(self._me)  # the host did not know this device yet
@@ -88,7 +92,7 @@ class Succession:
         """The host is out of reach; it has `grace` seconds to come back. Returns True if this is news."""
         if self._place is not None or not self._order:
             return False
-        self._place, self._until = -1, now + grace
+        self._place, self._until, self._turn = -1, now + grace, now
         return True
 
     def found(self) -> None:
@@ -106,6 +110,8 @@ class Succession:
         if self._place is None or now < self._until or not self._order:
             return None
         self._place = (self._place + 1) % len(self._order)
+        if self._place == 0:
+            self._turn = now
         candidate = self._order[self._place]
         own = candidate.device == self._device
         self._until = now + (deadlines.OWN_SLOT if own else deadlines.SLOT)
@@ -114,6 +120,22 @@ class Succession:
     def give_up_slot(self, now: float) -> None:
         """The device whose slot it is will not be host."""
         self._until = now
+
+    def closed(self, device: str, now: float) -> bool:
+        """A device does not run: it has no use for its slot, nor the lost host for its time to come back.
+
+        Returns True if the next one's turn comes sooner by it. Where none of the list runs it is gone through
+        once in a slot's time, and not as fast as they refuse.
+        """
+        if self._place is None:
+            return False
+        awaited = self.host if self._place < 0 else self._order[self._place]
+        if awaited is None or awaited.device != device:
+            return False
+        around = self._place + 1 == len(self._order)
+        until = max(now, self._turn + deadlines.SLOT) if around else now
+        sooner, self._until = until < self._until, min(until, self._until)
+        return sooner
 
     def first_of(self, present: set[str]) -> Candidate | None:
         """Who of these devices would follow this host."""
@@ -124,6 +146,7 @@ class Succession:
         """Another host was found, whom this one gives way to: first there, then down the list."""
         self.found()
         others = tuple(item for item in self._order if item.device not in (candidate.device, self._device))
+        self.host = candidate
         self._order = (candidate, *others, *((self._me,) if self._me is not None else ()))
 
     def missing(self, present: set[str]) -> tuple[Candidate, ...]:

@@ -9,7 +9,7 @@ from typing import Self
 
 from swisd.core.checked import Malformed
 from swisd.core.errors import BadInput
-from swisd.net.secure import STREAM_LIMIT, admit, hang_up
+from swisd.net.secure import STREAM_LIMIT, SaidNothing, admit, hang_up
 from swisd.wire.handshake import Hello, Purpose, Refused
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ class Listener:
     of them: one more, and the oldest is cut. An honest peer proves its key within a round trip, so under a
     flood of strangers the oldest is a stranger.
 
-    The connection is closed when its handler returns. `refused` counts the strangers by reason.
+    The connection is closed when its handler returns. `refused` counts the strangers by reason; one that goes
+    away without a word only wanted to know whether this device runs (net/knock.py).
     """
 
     def __init__(
@@ -136,6 +137,9 @@ class Listener:
             reason = WRONG_KEY
         except TimeoutError:
             reason = TIMEOUT
+        except SaidNothing:
+            writer.transport.abort()
+            return None
         except (OSError, asyncio.IncompleteReadError):
             reason = CLOSED_EARLY
         else:

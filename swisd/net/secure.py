@@ -26,6 +26,10 @@ UNHEARD_MS = 4000
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
+class SaidNothing(ConnectionError):
+    """A connection was closed before its first byte."""
+
+
 async def dial(
     host: str, port: int, key: bytes, device: str, purpose: Purpose, *, timeout: float = 5.0
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -105,12 +109,17 @@ async def admit(
     """The accepting side: who connects and what for, once the key is proved, within `timeout` seconds.
 
     Nothing is written before the first words were right. Raises `Malformed` (not our protocol), `Refused`
-    (not our key), `TimeoutError`, `asyncio.IncompleteReadError` or `ConnectionError` (it went away). The
-    caller closes the connection.
+    (not our key), `TimeoutError`, `asyncio.IncompleteReadError` or `ConnectionError` (it went away, as
+    `SaidNothing` without a byte). The caller closes the connection.
     """
     async with asyncio.timeout(timeout):
         # The magic alone first: a browser or a port scanner is sent away at once, not at the deadline.
-        start = await reader.readexactly(len(handshake.MAGIC))
+        try:
+            start = await reader.readexactly(len(handshake.MAGIC))
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                raise
+            raise SaidNothing("closed without a word") from None
         if start != handshake.MAGIC:
             raise Malformed("not a swisd hello")
         rest = await reader.readexactly(handshake.HELLO_BYTES - len(start))

@@ -12,10 +12,11 @@ from swisd.bus.endpoint import SwarmBroker
 from swisd.bus.mqtt import MqttBus
 from swisd.bus.probing import Responder, ask_once
 from swisd.core import deadlines
-from swisd.core.effects import Effect, MoveBus, Notice, SeekHosts, StartBroker, StopBroker
+from swisd.core.effects import Effect, Knock, MoveBus, Notice, SeekHosts, StartBroker, StopBroker
 from swisd.core.errors import SwisdError
-from swisd.core.events import BrokerFailed, BrokerStarted, HostSeen
+from swisd.core.events import BrokerFailed, BrokerStarted, HostSeen, PortClosed
 from swisd.core.messages import Digest, Gone
+from swisd.net.knock import port_closed
 from swisd.net.listener import Listener
 from swisd.node.home import Home, Running
 from swisd.node.joining import Way, look_for_host
@@ -133,6 +134,8 @@ class Hosting:
                 self._spawn(self._move(effect))
             case SeekHosts():
                 self._spawn(self._seek(effect))
+            case Knock():
+                self._spawn(self._knock(effect))
             case _:
                 log.error("no hand for %s", type(effect).__name__)
 
@@ -196,6 +199,14 @@ class Hosting:
                     HostSeen(seen.device, seen.epoch, seen.rank, seen.followed, seen.address, seen.port)
                 )
 
+    async def _knock(self, effect: Knock) -> None:
+        assert self._node is not None
+        near = any(_loops(address) for address in self._node.config.addresses)
+        # Another machine's address of the loopback is this machine's own: that it refuses means nothing.
+        addresses = [where for where in effect.addresses if near or not _loops(where[0])]
+        if await port_closed(addresses):
+            self._node.post(PortClosed(effect.device))
+
     # --- where the bus is --------------------------------------------------------------------------
 
     def note(self, host: str, port: int) -> None:
@@ -232,7 +243,7 @@ class Hosting:
             epoch, rank = machine.host.epoch, self._node.config.rank
             return HostAddress(self._ident, "", self._listener.port, epoch, rank, machine.host.followed)
         leader = machine.leadership.host
-        if leader is None or (host.startswith("127.") and not self.own_host.startswith("127.")):
+        if leader is None or (_loops(host) and not _loops(self.own_host)):
             return None
         try:
             return HostAddress(leader, host, port)
@@ -282,3 +293,7 @@ class Hosting:
             log.warning("the bus of this device: %s", error)
         except Exception:
             log.exception("a task of the bus failed")
+
+
+def _loops(address: str) -> bool:
+    return address.startswith("127.")

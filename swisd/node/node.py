@@ -11,6 +11,7 @@ from swisd.core.effects import (
     DropSession,
     Effect,
     GiveUp,
+    Knock,
     KvRows,
     Lead,
     MoveBus,
@@ -264,6 +265,8 @@ class Node:
                     (self.courier.subscribe if effect.leading else self.courier.unsubscribe)(kind)
             case StartBroker() | StopBroker() | MoveBus() | SeekHosts():
                 self._publish_all()  # a last word goes to the bus that is left
+                self.on_hosting(effect)
+            case Knock():
                 self.on_hosting(effect)
             case _:
                 self._errands.do(effect)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from swisd.core.asker import Answered, Asker, Ended, Listen, Request, Waiting
-from swisd.core.effects import CancelTimer, MoveBus, Publish, SetTimer
+from swisd.core.effects import CancelTimer, Knock, MoveBus, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started
 from swisd.core.search import BusSearch
 from swisd.core.types import SamplingParams
@@ -114,6 +114,8 @@ class Askers:
                     world._set_timer(stream.timers, effect, lambda item: self._search(key, item))
                 case MoveBus():
                     world.buses.move(key, effect.device)
+                case Knock():
+                    world.knock(key, effect, lambda closed: self._search(key, closed))
 
 
 def _short(key: str) -> str:

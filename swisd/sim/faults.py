@@ -110,6 +110,11 @@ class FaultyWorld(World):
         up = all(device.alive and (device.online or name in self.bus_only) for name, device in ends)
         return up and ends[0][1].side == ends[1][1].side
 
+    def _refuses(self, name: str, ident: str) -> bool:
+        return frozenset((name, ident)) not in self.lanes_down | self.lanes_mute and super()._refuses(
+            name, ident
+        )
+
     # --- devices -----------------------------------------------------------------------------------
 
     def restart_with_clock(self, ident: str, shift_ms: int) -> None:

@@ -11,6 +11,7 @@ from swisd.core.effects import (
     GetManifest,
     GiveUp,
     KeepShards,
+    Knock,
     KvRows,
     Lead,
     LoadShards,
@@ -83,6 +84,7 @@ class Device:
     owned: set[int] = field(default_factory=set)  # units whose rows it may hold
     load: int = 0  # number of the load that counts
     alive: bool = True
+    mute: bool = False  # once it is not alive, its machine does not even refuse connections
     queue: deque[object] = field(default_factory=deque)  # for its compute thread
     computing: bool = False
     floors: dict[str, GiveUp] = field(default_factory=dict)
@@ -166,6 +168,8 @@ class Hands:
                 world._later(STOP_S, partial(self._stop_broker, ident, device))
             case MoveBus():
                 world.buses.move(ident, effect.device)
+            case Knock():
+                world.knock(ident, effect, lambda closed: world._feed(ident, closed, device))
             case SeekHosts():
                 for peer, other in world.devices.items():
                     if peer != ident and world.meets(ident, peer) and other.frozen is None and other.leading:

@@ -83,7 +83,7 @@ class Mishaps:
 
     def _crash(self, ident: str, shift_ms: int) -> str:
         seconds = self._seconds(0.1, 1.0, 8.0, 20.0)
-        self.world.kill(ident)
+        self.world.kill(ident, mute=self.random.random() < 0.5)  # with the machine, or the process alone
         self.world.devices[ident].leading = False
 
         def back() -> None:

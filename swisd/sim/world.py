@@ -6,9 +6,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
+from swisd.core import deadlines
 from swisd.core.config import Claims, DeviceConfig
-from swisd.core.effects import Publish, SetTimer
-from swisd.core.events import BusChanged, HoldingsChanged, LinkLost, Received, Started, Stopping, Timer
+from swisd.core.effects import Knock, Publish, SetTimer
+from swisd.core.events import (
+    BusChanged,
+    HoldingsChanged,
+    LinkLost,
+    PortClosed,
+    Received,
+    Started,
+    Stopping,
+    Timer,
+)
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Gone, Message
 from swisd.core.model import Manifest
@@ -126,10 +136,10 @@ class World:
         if not self.devices[ident].alive:
             self.buses.close(ident)
 
-    def kill(self, ident: str) -> None:
-        """Power off, in mid-sentence."""
+    def kill(self, ident: str, *, mute: bool = False) -> None:
+        """End the process in mid-sentence. Its machine refuses connections from then on, or is `mute`."""
         device, bus = self.devices[ident], self.buses.of(ident)
-        device.alive = False
+        device.alive, device.mute = False, mute
         self._say(f"{self._name(ident)} killed")
         will = Publish(Gone(ident, device.machine.local.config.boot, proper=False))
         if bus is not None and bus != ident and device.online:
@@ -210,6 +220,26 @@ class World:
         """Whether the network carries anything between two devices."""
         ends = (self.devices[one], self.devices[other])
         return all(end.alive and end.online for end in ends) and ends[0].side == ends[1].side
+
+    def knock(self, name: str, effect: Knock, feed: Callable[[PortClosed], None]) -> None:
+        """What comes of a knock by a device or an asker: the port is tried a few times, until it refuses."""
+        refused: list[float] = []
+
+        def attempt() -> None:
+            if not refused and self._refuses(name, effect.device):
+                refused.append(self.now)
+                feed(PortClosed(effect.device))
+
+        for after in deadlines.KNOCKS:
+            self._later(after + self._delay(BUS_S), attempt)
+
+    def _refuses(self, name: str, ident: str) -> bool:
+        """Whether a connection of this device or asker is refused: only the process there is gone."""
+        other, end = self.devices.get(ident), self.devices.get(name)
+        if other is None or other.alive or other.mute or not other.online:
+            return False
+        side, online = (end.side, end.online) if end is not None else (0, True)  # of askers, as on the bus
+        return online and side == other.side
 
     # --- time --------------------------------------------------------------------------------------
 

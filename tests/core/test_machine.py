@@ -30,6 +30,7 @@ from swisd.core.effects import (
     Effect,
     GetManifest,
     KeepShards,
+    Knock,
     KvRows,
     Lead,
     LoadShards,
@@ -67,6 +68,7 @@ from swisd.core.events import (
     Measured,
     MeasureFailed,
     OfferChanged,
+    PortClosed,
     ProvideFailed,
     Received,
     ShardsLoaded,
@@ -507,6 +509,29 @@ def test_a_broken_plan_is_withdrawn_when_no_device_holds_the_model():
     assert said(node.tick(1), Plan) == []
 
 
+def test_a_device_whose_connection_broke_and_whose_port_is_closed_is_lost_at_once():
+    node = HostNode()
+    node.until_plan(1, 2, 3, memory_mib=60)
+    effects = node.hear(2, Gone(an_id(2), 1002, False))
+    where = a_device(an_id(2))
+    assert kinds(effects, Knock) == [Knock(an_id(2), tuple((item, where.port) for item in where.addresses))]
+    assert kinds(node.hear(2, Gone(an_id(2), 1002, False)), Knock) == []  # once is enough
+    effects = node.do(PortClosed(an_id(2)))
+    assert "is lost: its bus connection broke and its swisd is no longer running" in " ".join(
+        notice.text for notice in kinds(effects, Notice)
+    )
+    assert node.do(PortClosed(an_id(2))) == []
+
+
+def test_a_closed_port_says_nothing_of_a_device_that_was_heard_since():
+    node = HostNode()
+    node.until_plan(1, 2, 3, memory_mib=60)
+    node.hear(2, Gone(an_id(2), 1002, False))
+    node.member(2, 60)
+    assert node.do(PortClosed(an_id(2))) == [] and node.do(PortClosed(an_id(9))) == []
+    assert node.machine.host.members.entries[an_id(2)].liveness == "alive"
+
+
 def test_a_host_that_steps_down_goes_quiet():
     node = HostNode()
     node.until_plan(1)
@@ -657,7 +682,7 @@ class Fate:
                 return Received(an_id(number), replace(a_device(an_id(number)), boot=1000 + number))
             case 22 if self.random.random() < 0.3:
                 seen = HostSeen(an_id(number), epoch, number, self.random.random() < 0.5, "10.0.0.1", 7000)
-                return pick((BrokerStarted(), BrokerFailed("no"), seen))
+                return pick((BrokerStarted(), BrokerFailed("no"), seen, PortClosed(an_id(number))))
             case 22:
                 return Received(an_id(number), a_digest(number, 1, 2, 3, model=MODEL, epoch=epoch))
             case 23 | 24:

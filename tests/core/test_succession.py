@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swisd.core import deadlines
-from swisd.core.effects import MoveBus, SetTimer
-from swisd.core.events import BusChanged, Received, Started, Timer
+from swisd.core.effects import Knock, MoveBus, SetTimer
+from swisd.core.events import BusChanged, PortClosed, Received, Started, Timer
 from swisd.core.messages import Digest, MemberView
 from swisd.core.search import BusSearch
 from swisd.core.succession import Candidate, Succession, stays
@@ -123,6 +123,48 @@ def test_an_asker_looks_where_hosts_were_until_it_hears_one_and_then_down_its_li
     search.handle(Received(an_id(1), a_digest(1, a_view(1), a_view(2))), 3.1)
     search.handle(Received(an_id(7), a_digest(6, a_view(6))), 3.1)  # in another's name
     assert search.handle(Timer("bus-next"), 9.0) == []
-    assert search.handle(BusChanged(False), 10.0) == [SetTimer("bus-next", 10.0 + deadlines.GRACE)]
+    assert search.handle(BusChanged(False), 10.0) == [
+        SetTimer("bus-next", 10.0 + deadlines.GRACE),
+        Knock(an_id(1), (("10.0.0.1", 7000),)),
+    ]
     moves = search.handle(Timer("bus-next"), 10.5)
     assert MoveBus(an_id(2), (("10.0.0.2", 7000),)) in moves
+
+
+def test_a_device_that_does_not_run_has_no_slot_and_a_host_that_does_not_run_no_time_to_come_back():
+    succession = Succession(me(3))
+    assert not succession.closed(an_id(1), 0.0)  # nothing is lost
+    succession.on_digest(a_digest(1, a_view(1), a_view(2), a_view(3)))
+    assert succession.lost(0.0)
+    assert not succession.closed(an_id(2), 0.01)  # its turn has not come
+    assert succession.closed(an_id(1), 0.02) and succession.next_at == 0.02
+    assert succession.due(0.02) == me(2)
+    assert not succession.closed(an_id(1), 0.03)  # its time is over already
+    assert succession.closed(an_id(2), 0.04)
+    assert succession.due(0.04) == me(3) and succession.next_at == 0.04 + deadlines.OWN_SLOT
+
+
+def test_a_list_of_which_nobody_runs_is_gone_through_once_in_a_slots_time():
+    succession, now, tried = Succession(), 0.0, []
+    succession.on_digest(a_digest(1, a_view(1), a_view(2), a_view(3)))
+    succession.lost(now)
+    succession.closed(an_id(1), now)
+    while now < 10 * deadlines.SLOT:
+        if candidate := succession.due(now):
+            tried.append(candidate.device)
+            succession.closed(candidate.device, now + 0.001)
+        now = max(succession.next_at, now + 0.001)
+    assert tried[:4] == [an_id(2), an_id(3), an_id(1), an_id(2)]
+    assert len(tried) <= 3 * 11
+
+
+def test_an_asker_skips_devices_that_do_not_run():
+    search = BusSearch()
+    search.handle(Received(an_id(1), a_digest(1, a_view(1), a_view(2), a_view(3))), 0.0)
+    search.handle(BusChanged(False), 1.0)
+    assert search.handle(PortClosed(an_id(1)), 1.1) == [SetTimer("bus-next", 1.1)]
+    second = search.handle(Timer("bus-next"), 1.1)
+    where = (("10.0.0.2", 7000),)
+    assert second[:2] == [MoveBus(an_id(2), where), Knock(an_id(2), where)]
+    assert search.handle(PortClosed(an_id(2)), 1.2) == [SetTimer("bus-next", 1.2)]
+    assert MoveBus(an_id(3), (("10.0.0.3", 7000),)) in search.handle(Timer("bus-next"), 1.2)

@@ -133,7 +133,7 @@ GOOD_HELLO = handshake.hello(KEY, Purpose.LANE, DEVICE, b"n" * 16)
         (GOOD_HELLO[:4] + b"B" + GOOD_HELLO[5:], False, WRONG_KEY),
         (b"", False, TIMEOUT),
         (GOOD_HELLO[:30], False, TIMEOUT),
-        (b"", True, CLOSED_EARLY),
+        (GOOD_HELLO[:3], True, CLOSED_EARLY),
         (GOOD_HELLO[:60], True, CLOSED_EARLY),
     ],
 )

@@ -435,6 +435,71 @@ def two_devices_are_killed_at_once_and_the_others_have_room() -> Stage:
 
 
 @scenario
+def the_host_and_the_next_in_line_are_killed_at_once() -> Stage:
+    """Nobody waits for a device whose machine says that it does not run."""
+    stage, names = four(9.0, 9.0, 5.0, 5.0)
+    stage.world.run(1.0)
+    stage.kill(names[0], names[1])
+    stage.end()
+    stage.paused(3.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def the_host_and_a_worker_are_killed_at_once() -> Stage:
+    """The new host does not wait for the worker that it misses."""
+    stage, names = four(9.0, 9.0, 5.0, 5.0)
+    worker = next(ident for ident in stage.ring() if ident != stage.driver())
+    assert worker not in names[:2]
+    stage.kill(names[0], worker)
+    stage.end()
+    stage.paused(3.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def the_host_and_the_next_in_line_vanish_with_their_machines() -> Stage:
+    """Nothing refuses a connection, and the usual waits hold."""
+    stage, names = four(9.0, 9.0, 5.0, 5.0)
+    for ident in names[:2]:
+        stage.world.kill(ident, mute=True)
+    stage.end()
+    stage.paused(6.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def a_killed_worker_is_back_in_a_moment() -> Stage:
+    """It is known to be lost at once, and comes back as a new device."""
+    stage, _ = four()
+    worker = stage.ring()[1]
+    stage.kill(worker)
+    stage.world.run(0.1)
+    stage.world.restart(worker)
+    stage.end()
+    stage.paused(1.5)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
+def a_killed_host_is_back_in_a_moment() -> Stage:
+    """Another one has begun to take its place, and it follows that one."""
+    stage, names = four()
+    stage.kill(names[0])
+    stage.world.run(0.1)
+    stage.world.restart(names[0])
+    stage.end()
+    stage.world.run(10.0)
+    stage.paused(3.0)
+    stage.show_hosts()
+    return stage
+
+
+@scenario
 def two_devices_are_killed_at_once_and_the_rest_is_too_small() -> Stage:
     """Whoever asked hears soon what is missing."""
     stage = Stage()
