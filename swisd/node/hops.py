@@ -37,7 +37,9 @@ class HopTimes:
     def read(self) -> None:
         """The frame that came is checked; the machine takes it."""
         self._began = clock()
-        self._note("read", self._began - self._came)
+        if self._came:  # lanes in memory have no bytes
+            self._note("read", self._began - self._came)
+            self._came = 0.0
 
     def computed(self, ended: float) -> None:
         """What was computed until `ended` is in the loop; the machine takes it."""
@@ -47,11 +49,14 @@ class HopTimes:
     def taken(self) -> None:
         """The machine has said that the rows that came are to be computed."""
         self._note("machine in", clock() - self._began)
+        self._began = 0.0
 
     def sending(self) -> None:
         """The machine has said that rows are to be sent."""
         self._decided = clock()
-        self._note("machine out", self._decided - self._began)
+        if self._began:
+            self._note("machine out", self._decided - self._began)
+            self._began = 0.0
 
     def made(self) -> None:
         """The frame is made and goes to the system now, which may take as long as it likes."""
