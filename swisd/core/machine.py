@@ -337,6 +337,14 @@ class NodeMachine:
                 self.member.on_links(event, now, out)
             case OfferChanged():
                 self.member.on_offer(event, out)
+            case HopsTimed():
+                self.member.hop = event.parts
+            case _:
+                self._on_surroundings(event, now, out)
+
+    def _on_surroundings(self, event: Event, now: float, out: Effects) -> None:
+        """What becomes of the bus and of other devices."""
+        match event:
             case BrokerStarted():
                 self.change.on_broker_started(out)
             case BrokerFailed():
@@ -345,8 +353,6 @@ class NodeMachine:
                 alone = not self.host.followed
                 if self.change.on_host_seen(event, now, out) and alone:
                     self._forget_own_plan(now, out)
-            case HopsTimed():
-                self.member.hop = event.parts
             case PortClosed():
                 self.change.on_port_closed(event.device, now, out)
             case Dropped():
