@@ -295,8 +295,8 @@ class NodeMachine:
         out.append(Lead(True))
         self.change.on_lead(now)
         self.host.begin(now, out)
-        # The heartbeat before came when this device did not listen yet, and so may this one where the broker takes
-        # its time to subscribe: a new host does not wait for itself.
+        # The heartbeat before came when this device did not listen yet, and so may this one where the broker
+        # takes its time to subscribe: a new host does not wait for itself.
         if self.local.digest is not None and (beat := self.member.beat(now, out)) is not None:
             self.host.on_capability(self.local.capability, now)
             self.host.on_beat(beat, now, out)
