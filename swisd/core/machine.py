@@ -297,8 +297,11 @@ class NodeMachine:
         out.append(Lead(True))
         self.change.on_lead(now)
         self.host.begin(now, out)
-        if self.local.digest is not None:
-            self.member.beat(now, out)  # the one before came when this device did not listen yet
+        # The heartbeat before came when this device did not listen yet, and so may this one where the broker
+        # takes its time to subscribe: a new host does not wait for itself.
+        if self.local.digest is not None and (beat := self.member.beat(now, out)) is not None:
+            self.host.on_capability(self.local.capability, now)
+            self.host.on_beat(beat, now, out)
         out.append(SetTimer("host", now + deadlines.HOST_TICK))
 
     def _on_own(self, event: Event, now: float, out: Effects) -> None:

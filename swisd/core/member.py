@@ -43,37 +43,34 @@ class Member:
         out.append(Publish(self._local.capability))
         self.beat(now, out)
 
-    def beat(self, now: float, out: Effects) -> None:
-        """Say that this device lives, and ask for the next heartbeat."""
+    def beat(self, now: float, out: Effects) -> Beat | None:
+        """Say that this device lives, and ask for the next heartbeat. Returns what was said."""
         local = self._local
         if local.stopping:  # a farewell is the last word
-            return
+            return None
         self._seq += 1
-        out.append(
-            Publish(
-                Beat(
-                    device=local.device,
-                    boot=local.config.boot,
-                    seq=self._seq,
-                    state=local.state,
-                    epoch=local.ready_epoch
-                    if local.state == "ready"
-                    else (local.newest.epoch if local.newest else 0),
-                    progress=round(local.progress, 3),
-                    note=local.note,
-                    free_bytes=local.free_bytes,
-                    resident_bytes=local.resident_bytes,
-                    stage_ms=round(self.stage_ms, 3),
-                    token_ms=round(self.token_ms, 3),
-                    sessions=self.sessions,
-                    drops=dict(local.drops),
-                    warm=local.loaded[:32],
-                    hop=self.hop,
-                    beyond=self.beyond,
-                )
-            )
+        beat = Beat(
+            device=local.device,
+            boot=local.config.boot,
+            seq=self._seq,
+            state=local.state,
+            epoch=local.ready_epoch
+            if local.state == "ready"
+            else (local.newest.epoch if local.newest else 0),
+            progress=round(local.progress, 3),
+            note=local.note,
+            free_bytes=local.free_bytes,
+            resident_bytes=local.resident_bytes,
+            stage_ms=round(self.stage_ms, 3),
+            token_ms=round(self.token_ms, 3),
+            sessions=self.sessions,
+            drops=dict(local.drops),
+            warm=local.loaded[:32],
+            hop=self.hop,
+            beyond=self.beyond,
         )
-        out.append(SetTimer("beat", now + deadlines.BEAT))
+        out.extend((Publish(beat), SetTimer("beat", now + deadlines.BEAT)))
+        return beat
 
     def farewell(self, out: Effects) -> None:
         out.append(Publish(Gone(self._local.device, self._local.config.boot, proper=True)))

@@ -549,6 +549,7 @@ def test_a_new_host_continues_above_every_epoch_it_heard():
     node.now += deadlines.CLAIM + 0.1
     effects = node.after(0, "beat")
     assert Lead(True) in effects
+    assert [item.device for item in node.machine.host.members.usable()] == [an_id(2)]  # without the bus
     node.do(HoldingsChanged((HOLDING,))), node.do(ManifestReady(MODEL, a_manifest(4)))
     node.hear(2, replace(a_device(an_id(2), boot=1002), holds=(HOLDING,)))
     node.hear(2, a_beat(2, epoch=7))
