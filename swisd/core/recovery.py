@@ -19,6 +19,7 @@ from swisd.core.types import Plan, Slot
 MAX_TRIES = 8
 QUICK_TRIES = 2
 MAX_WAITS = 5
+MOST_SLACK = 32.0  # some 20 s in which a step did not move, although everybody answered
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ class Recovery:
             self.forget(session.key, out)
             self._give_up(session, f"it could not be brought back ({why})", now, out)
             return
+        session.slack = 1.0
         session.halt()
         out.append(CancelTimer(f"step:{session.key}"))
         attempt = self._attempts[session.key] = Attempt(session, why, began)
@@ -211,6 +213,7 @@ class Recovery:
         self.forget(session.key, out)
         position = session.oldest
         if position is None:
+            self.start(session, "nothing is under way", now, out)
             return
         waiting = next((item.stage for item in held if item.length <= position), None)
         if waiting is None and held[-1].length == STATELESS and held[-2].made > position:
@@ -224,7 +227,10 @@ class Recovery:
         if len(strikes) >= deadlines.STRIKES:
             name = self._local.name_of(slow)
             self._name("slow", slow, plan, f"{name} was late {len(strikes)} times within a minute", out)
-        session.slack = min(session.slack * 2.0, 64.0)
+        session.slack *= 2.0
+        if session.slack > MOST_SLACK:  # a device that forgot what it had looks like one that is slow
+            self.start(session, f"nothing moved on {self._local.name_of(slow)}", now, out)
+            return
         out.append(SetTimer(f"step:{session.key}", now + deadlines.ANSWER * session.slack))
 
     def _rebuild(self, attempt: Attempt, held: list[Held], plan: Plan, now: float, out: Effects) -> None:

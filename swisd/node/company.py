@@ -1,6 +1,7 @@
-"""Rows of several sessions in one frame: joined where they leave, parted where they arrive.
+"""Rows of several steps in one frame: joined where they leave, parted where they arrive.
 
-Between devices they are one frame; to the machines they are steps of their own.
+They are of several sessions that go on, or of one that is brought back. Between devices they are one frame;
+to the machines they are steps of their own.
 """
 
 from collections.abc import Sequence
@@ -47,13 +48,11 @@ def joined(rows: Sequence[Sent]) -> Sent:
 
 
 def parted(activation: Activation) -> list[Activation]:
-    """Each session's rows; empty if they are not those that its slots name."""
+    """Each step's rows; empty if they are not those that its slots name."""
     slots = activation.slots
     if len(slots) == 1:
         return [activation]
-    if sum(slot.rows for slot in slots) != activation.rows or len({slot.session for slot in slots}) < len(
-        slots
-    ):
+    if sum(slot.rows for slot in slots) != activation.rows:
         return []
     width = len(activation.payload) // activation.rows
     found: list[Activation] = []

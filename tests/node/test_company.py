@@ -1,7 +1,8 @@
 """Rows of several sessions in one frame: what leaves is what arrives."""
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 
 from swisd.core.effects import Activation, KvRows
 from swisd.core.events import FrameArrived
@@ -45,13 +46,15 @@ def test_rows_of_one_alone_are_left_as_they_are() -> None:
     assert joined([alone]) is alone and parted(alone) == [alone]
 
 
-@pytest.mark.parametrize(
-    "slots",
-    [
-        (Slot(ANN, 0, 0, 1, 1), Slot("2" * 16, 0, 0, 2, 1)),  # more rows than came
-        (Slot(ANN, 0, 0, 1, 1), Slot(ANN, 1, 1, 1, 1)),  # one session twice
-    ],
-)
-def test_rows_that_are_not_what_their_slots_say_mean_nothing(slots: tuple[Slot, ...]) -> None:
+def test_steps_of_one_session_that_is_brought_back_share_a_frame() -> None:
+    again = [replace(rows(1), slots=(Slot("a" * 16, 5 + n, n, 1, 0),)) for n in range(4)]
+    (company,) = companies(again)
+    frame = decode(b"".join(encode(frame_of(joined(company), ANN))))
+    came = [event.activation for event in arrived(ANN, frame) if isinstance(event, FrameArrived)]
+    assert [item.slots for item in came] == [item.slots for item in again]
+
+
+def test_rows_that_are_not_what_their_slots_say_mean_nothing() -> None:
+    slots = (Slot(ANN, 0, 0, 1, 1), Slot("2" * 16, 0, 0, 2, 1))
     activation = Activation(7, 0, 1, slots, 2, np.zeros((2, WIDTH), np.float32))
     assert parted(activation) == []
