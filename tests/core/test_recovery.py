@@ -240,3 +240,20 @@ def test_a_stage_without_layers_needs_nothing():
     desk = Desk()
     held = desk.machine.worker._held(4, RING.pipelines[0].stages[4], KEY)
     assert held.length == STATELESS
+
+
+def test_what_a_device_forgot_is_not_waited_for_without_end():
+    """Whoever answers the same each time may be slow, or hold nothing of the step: after a while it is fed anew."""
+    desk = Desk()
+    looking = desk.late()
+    for _ in range(12):
+        assert asked(looking) == ALL("probe")
+        effects = desk.answers(looking, {2: 4, 3: 4, 4: 4})
+        if asked(effects):
+            break
+        looking = desk.wait("step")
+    assert asked(effects) == ALL("resume")
+    assert desk.now < 160.0
+    fed = desk.answers(effects, {2: 4, 3: 4, 4: 4})
+    (step,) = kinds(fed, RunStep)
+    assert step.activation.slots[0].position == 4
