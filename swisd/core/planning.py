@@ -121,15 +121,23 @@ class Planning:
             out.append(Publish(self._emptied(self.plan, "")))
 
     def withdraw(self, out: Effects) -> None:
-        """End a plan that broke while no device holds the model, so that nobody waits for it."""
+        """End a plan that broke while none can be made, for want of the model, so that nobody waits for it."""
         plan = self.plan or self._local.plan  # perhaps the lost host's, which askers still rely on
         if plan is None or not plan.pipelines:
             return
-        if reason := self._broken(plan):
+        if reason := self._broken(plan) or self._failed(plan):
             problem = f"{reason}, and no device holds {plan.model_id}"
             self.plan = self._emptied(plan, problem[:500])
             out.append(Publish(self.plan))
             out.append(Notice("warning", f"no plan: {problem}"))
+
+    def _failed(self, plan: Plan) -> str:
+        """Which device of a plan says that it cannot take its part, in words; empty if none does."""
+        for entry in self.members.present():
+            beat = entry.beat
+            if beat is not None and beat.state == "failed" and beat.device in devices_of(plan.pipelines):
+                return f"{self._name(beat.device)} cannot run its part ({beat.note})"
+        return ""
 
     def _emptied(self, plan: Plan, problem: str) -> Plan:
         """A plan of this host with nothing in it, above all others."""

@@ -122,13 +122,9 @@ class Hands:
                 device.timers.pop(effect.name, None)
             case GiveUp():
                 device.floors[effect.session] = effect
-            case RunStep() | ReadKv() | WriteKv() | DropSession() | KeepShards():
-                if isinstance(effect, KeepShards):
-                    device.load += 1
+            case RunStep() | ReadKv() | WriteKv() | DropSession() | KeepShards() | LoadShards():
                 device.queue.append(effect)
                 self._next(ident, device)
-            case LoadShards():
-                self.load(ident, device, effect)
             case GetManifest():
                 ready = ManifestReady(effect.model, world.manifest)
                 self.later(0.05, ident, ready, device)
@@ -209,7 +205,7 @@ class Hands:
     # --- the compute thread ------------------------------------------------------------------------
 
     def _next(self, ident: str, device: Device) -> None:
-        """Steps, rows of caches and the end of sessions are worked off in order."""
+        """Steps, rows of caches, loads and the end of sessions are worked off in order."""
         while device.queue and not device.computing:
             self._compute(ident, device, device.queue.popleft())
 
@@ -223,7 +219,10 @@ class Hands:
                 device.floors.pop(effect.session, None)
                 device.shard.drop(effect.session)
             case KeepShards():
+                device.load += 1
                 device.keep(set(effect.units))
+            case LoadShards():
+                self.load(ident, device, effect)
             case ReadKv():
                 payload = device.shard.read(effect.session, effect.units, effect.position, effect.rows)
                 if payload is not None:
