@@ -1,9 +1,9 @@
 """What the caches of a device hold of each session, layer by layer, and which of its steps may still run."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from swisd.core import deadlines
 from swisd.core.replay import STATELESS
 from swisd.core.types import Slot, Units
 
@@ -31,7 +31,7 @@ class Caches:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Kept] = {}
-        self._over: deque[str] = deque(maxlen=ENDED)
+        self._over: dict[str, tuple[int, float]] = {}  # session -> last step under this plan, when it ended
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -72,13 +72,20 @@ class Caches:
             for layer in layers:
                 kept.done[layer] = slot.position + slot.rows
 
-    def give_up(self, session: str, step: int, now: float) -> None:
-        """The driver gave steps below this one up, and goes on with the session."""
+    def give_up(self, session: str, step: int, now: float) -> bool:
+        """The driver gave steps below this one up, and goes on with the session.
+
+        False if that is a word from before the session ended: a driver takes up none that ended a moment ago.
+        """
         if session in self._over:
-            self._over.remove(session)
+            last, at = self._over[session]
+            if step <= last and now - at < deadlines.KEEP_DONE:
+                return False
+            del self._over[session]
         kept = self._known(session, now)
         kept.heard, kept.least = now, max(kept.least, step)
         kept.roll_back()
+        return True
 
     def take(
         self, session: str, units: Units, position: int, rows: int, now: float, stages: set[int]
@@ -106,6 +113,7 @@ class Caches:
 
     def keep(self, layers: set[int]) -> list[str]:
         """Another plan: only these layers stay, and steps count anew. Returns the sessions that are gone."""
+        self._over = {session: (-1, at) for session, (_, at) in self._over.items()}
         gone = []
         for session, kept in list(self._sessions.items()):
             kept.lengths = {layer: at for layer, at in kept.lengths.items() if layer in layers}
@@ -116,9 +124,14 @@ class Caches:
                 gone.append(session)
         return gone
 
-    def end(self, session: str) -> bool:
+    def end(self, session: str, now: float) -> bool:
         """The session is over: rows of it that still come are refused. Returns True if some were held."""
-        self._over.append(session)
+        kept = self._sessions.get(session)
+        if kept is not None or session not in self._over:
+            last = max([*(step - 1 for step in kept.steps.values()), kept.least]) if kept is not None else -1
+            self._over[session] = last, now
+        while len(self._over) > ENDED:
+            del self._over[next(iter(self._over))]
         return self.forget(session)
 
     def forget(self, session: str) -> bool:

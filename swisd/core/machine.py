@@ -213,7 +213,7 @@ class NodeMachine:
 
     def _on_ask(self, ask: Ask, now: float, out: Effects) -> None:
         if ask.op == "cancel":
-            self.worker.on_session_end(ask.session, out)
+            self.worker.on_session_end(ask.session, now, out)
         elif ask.op == "start":
             self.service.confirm(ask.epoch, now, out)
         self.driver.on_ask(ask, now, out)

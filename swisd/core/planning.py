@@ -121,7 +121,7 @@ class Planning:
             out.append(Publish(self._emptied(self.plan, "")))
 
     def withdraw(self, out: Effects) -> None:
-        """End a plan that broke while none can be made, for want of the model, so that nobody waits for it."""
+        """End a plan that broke while the model is not to be had for another: nobody shall wait for it."""
         plan = self.plan or self._local.plan  # perhaps the lost host's, which askers still rely on
         if plan is None or not plan.pipelines:
             return

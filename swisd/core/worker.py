@@ -217,7 +217,9 @@ class Worker:
         if plan.pipelines[0].driver != sender:
             return
         if repair.op == "resume":
-            self.caches.give_up(repair.session, repair.step, now)
+            if not self.caches.give_up(repair.session, repair.step, now):
+                self._local.drop("repair of a session that ended")
+                return
             out.append(GiveUp(repair.session, plan.epoch, repair.step))
         if repair.op in ("probe", "resume"):
             held = tuple(self._held(number, stage, repair.session) for number, stage in self._stages)
@@ -291,9 +293,9 @@ class Worker:
             for session in sorted({*sessions, *self.caches}):
                 self._fail(session, ANY_STEP, note, out)
 
-    def on_session_end(self, session: str, out: Effects) -> None:
+    def on_session_end(self, session: str, now: float, out: Effects) -> None:
         self.journal.forget(session)
-        if self.caches.end(session):
+        if self.caches.end(session, now):
             out.append(DropSession(session))
 
     def sweep(self, now: float, out: Effects) -> None:

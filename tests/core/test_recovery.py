@@ -243,7 +243,7 @@ def test_a_stage_without_layers_needs_nothing():
 
 
 def test_what_a_device_forgot_is_not_waited_for_without_end():
-    """Whoever answers the same each time may be slow, or hold nothing of the step: after a while it is fed anew."""
+    """Whoever answers the same each time may be slow, or hold nothing of the step: at last it is fed anew."""
     desk = Desk()
     looking = desk.late()
     for _ in range(12):

@@ -334,6 +334,18 @@ def test_after_a_resume_older_steps_are_refused():
     assert len(kinds(bench.frame(step=5, position=3), RunStep)) == 1
 
 
+def test_a_late_word_of_the_driver_does_not_wake_a_session_that_ended():
+    bench = Bench()
+    ran(bench, (0, 0), (1, 3))
+    bench.do(Received(DRIVER, Ask("cancel", "a" * 16, DRIVER, 5)))
+    assert said(bench.do(Received(DRIVER, repair("resume", 1))), Repair) == []  # the network held it back
+    assert bench.frame(step=1, position=0) == []
+    assert held(bench.do(Received(DRIVER, repair("resume", 7)))) == (
+        Held(1, 0, 0, 0),
+    )  # it goes on after all
+    assert len(kinds(bench.frame(step=7, position=0), RunStep)) == 1
+
+
 @pytest.mark.parametrize(
     ("sender", "changes"),
     [
