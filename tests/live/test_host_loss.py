@@ -45,11 +45,6 @@ def ident(device: DeviceProcess) -> str:
     return str(json.loads((device.home / "device.json").read_text())["device"])
 
 
-def driver(swarm: Swarm, device: DeviceProcess) -> DeviceProcess:
-    stage = status(device)["plan"]["pipelines"][0]["stages"][0]
-    return next(item for item in swarm.devices if ident(item) == stage["members"][0]["device"])
-
-
 def one_host(devices: list[DeviceProcess], within: float = 20.0) -> DeviceProcess:
     """Wait until all of these name the same host, one of them, as the host of all of them."""
     deadline = time.monotonic() + within
@@ -64,34 +59,18 @@ def one_host(devices: list[DeviceProcess], within: float = 20.0) -> DeviceProces
     raise AssertionError(f"no single host: {[(item['host'], item['members']) for item in seen]}")
 
 
-def pause(stream: Streaming, until: int) -> float:
-    """Read on to a number of tokens; the longest time in seconds without one."""
-    longest, last = 0.0, time.monotonic()
-    while len(stream.tokens) < until:
-        stream.wait_for_tokens(len(stream.tokens) + 1)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    return longest
-
-
-@pytest.mark.parametrize("drives", [True, False], ids=["host drives", "another drives"])
-def test_a_stream_goes_on_when_the_host_is_killed(new_swarm: Callable[[], Swarm], drives: bool) -> None:
+def test_a_stream_goes_on_when_the_host_is_killed(new_swarm: Callable[[], Swarm]) -> None:
+    """Whether it drives is up to the plan; `swisd chaos` strikes hosts of both kinds (its own test)."""
     swarm = new_swarm()
-    # Whoever has the only room for the head drives; one that comes later does not change the plan.
-    small, large = "36MiB", "88MiB"
-    form(swarm, {"ann": large if drives else small, "bob": small if drives else large, "cyd": small})
-    form(swarm, {"dan": large})
+    form(swarm, {"ann": "88MiB", "bob": "36MiB", "cyd": "36MiB"})
+    form(swarm, {"dan": "88MiB"})
     host, *others = swarm.devices
-    if (driver(swarm, host) is host) != drives:
-        pytest.skip("the scheduler chose another driver on this machine")
     undisturbed = swarm.ask(*ASK, device=others[-1])["token_ids"]
 
     stream = Streaming(others[-1].home, *ASK)
     stream.wait_for_tokens(20)
     host.stop(signal.SIGKILL)
-    waited = pause(stream, 110)
-    print(f"no token for {waited:.2f} s")
     assert stream.finish() == undisturbed
-    assert waited < 15.0  # about 2 s on a machine that has nothing else to do
 
     swarm.devices.remove(host)
     first = one_host(others)
