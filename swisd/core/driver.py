@@ -14,6 +14,8 @@ from swisd.core.types import Plan, Scores
 from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker
 
+MAX_GONE = 256
+
 
 class Driver:
     """The sessions that this device drives, under the plan it has loaded."""
@@ -22,6 +24,9 @@ class Driver:
         self._local, self._worker = local, worker
         self.recovery = Recovery(local, worker.begin, self._go_on, self._fail)
         self._sessions: dict[str, Session] = {}
+        self._steps: dict[
+            str, int
+        ] = {}  # of sessions that are gone, under this plan: the step after their last
         self._waiting = Waiting()
         self.rounds = Rounds()
 
@@ -56,6 +61,7 @@ class Driver:
         """Another plan is in service: its driver brings the sessions back, any other hands them back."""
         self.rounds.clear()
         self.recovery.on_plan()
+        self._steps.clear()
         here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
         waiting, room = self._waiting.clear(), plan.context
         for session in list(self._sessions.values()):
@@ -149,7 +155,7 @@ class Driver:
         for key, session in list(self._sessions.items()):
             if session.finish is not None:
                 if now - session.finished_at > deadlines.KEEP_DONE:
-                    del self._sessions[key]
+                    self._forget(key)
             elif now - session.renewed > deadlines.LEASE:
                 out.append(Publish(session.say(now=now, finish="cancelled", error="the asker fell silent")))
                 self._ended(session, now, out)
@@ -196,7 +202,7 @@ class Driver:
             limit = (
                 0 if ask.score_top else min(ask.max_tokens or plan.context, plan.context - len(ask.prompt))
             )
-            session = Session.begin(ask, plan.epoch, limit, now)
+            session = Session.begin(ask, plan.epoch, limit, now, self._steps.get(ask.session, 0))
             used = sum(item.reserved for item in self._sessions.values() if item.finish is None)
             if used + session.reserved > plan.context and used:
                 return
@@ -304,7 +310,13 @@ class Driver:
         """Another driver takes the session up, with what the devices hold of it."""
         self.recovery.forget(session.key, out)
         out.append(CancelTimer(f"step:{session.key}"))
-        del self._sessions[session.key]
+        self._forget(session.key)
+
+    def _forget(self, key: str) -> None:
+        """Should the session come again under this plan, its steps go on from where they were."""
+        self._steps[key] = self._sessions.pop(key).next_step
+        while len(self._steps) > MAX_GONE:
+            del self._steps[next(iter(self._steps))]
 
     def _ended(self, session: Session, now: float, out: Effects) -> None:
         """Free the caches on all devices, and let the next one in."""

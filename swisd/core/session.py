@@ -64,8 +64,8 @@ class Session:
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
 
     @classmethod
-    def begin(cls, ask: Ask, epoch: int, max_tokens: int, now: float) -> "Session":
-        session = cls(ask, epoch, max_tokens, now, now, emitted=list(ask.emitted))
+    def begin(cls, ask: Ask, epoch: int, max_tokens: int, now: float, first_step: int = 0) -> "Session":
+        session = cls(ask, epoch, max_tokens, now, now, next_step=first_step, emitted=list(ask.emitted))
         session.todo.extend(session._all_passes())
         return session
 
@@ -109,8 +109,15 @@ class Session:
         return rest[0].position if rest else position
 
     def passes(self, start: int, end: int) -> list[Pass]:
-        """The passes within `[start, end)` as they were first run."""
-        return [item for item in self._all_passes() if start <= item.position < end]
+        """The passes with any position in `[start, end)`, whole, as they were first run.
+
+        Caches that moved may end within a pass: it is run from its beginning.
+        """
+        return [
+            item
+            for item in self._all_passes()
+            if item.position < end and item.position + len(item.ids) > start
+        ]
 
     def take(self) -> tuple[Slot, Pass] | None:
         """The next rows to run, if there are any now."""

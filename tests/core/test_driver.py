@@ -416,3 +416,14 @@ def test_rows_of_an_ended_session_are_dropped_at_the_head():
     desk.ask(Ask("cancel", "a" * 16, ASKER, 1))
     assert desk.do(back) == []
     assert desk.machine.local.drops == {"rows of a session that ended": 1}
+
+
+def test_a_session_that_comes_again_goes_on_counting_its_steps():
+    """A late word about its first life must not be taken for one of its second."""
+    desk = Desk()
+    (first,) = steps(desk.ask(a_start(prompt=(5, 6, 7), max_tokens=1)))
+    desk.answer(first, 9)
+    for _ in range(3):
+        desk.beat(deadlines.KEEP_DONE)
+    (again,) = steps(desk.ask(a_start(prompt=(5, 6, 7), max_tokens=1)))
+    assert again.work.step > first.work.step

@@ -82,6 +82,24 @@ def test_emitted_tokens_go_one_by_one_as_they_first_did():
     assert isinstance(last, Sample) and last == first.head_request(2)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "positions"),
+    [
+        (0, 300, [0, 128, 256]),
+        (64, 128, [0]),
+        (64, 129, [0, 128]),
+        (128, 256, [128]),
+        (255, 257, [128, 256]),
+        (300, 301, [300]),
+    ],
+)
+def test_a_pass_that_caches_hold_in_part_is_run_whole(start: int, end: int, positions: list[int]):
+    session = begin(300, emitted=(7, 8))
+    passes = session.passes(start, end)
+    assert [item.position for item in passes] == positions
+    assert all(item.ids for item in passes)
+
+
 def test_the_sample_depends_on_seed_position_and_history_alone():
     params = SamplingParams(temperature=0.7, repetition_window=2)
     session = begin(3, 4, seed=9, sampling=params)
