@@ -134,6 +134,11 @@ class Caches:
             del self._over[next(iter(self._over))]
         return self.forget(session)
 
+    def forget_ended(self, now: float) -> None:
+        """Of sessions that ended long ago no rows come any more."""
+        long_ago = now - deadlines.KEEP_DONE
+        self._over = {session: item for session, item in self._over.items() if item[1] > long_ago}
+
     def forget(self, session: str) -> bool:
         """Hold nothing of a session, which may go on. Returns True if rows of it were held."""
         return self._sessions.pop(session, None) is not None

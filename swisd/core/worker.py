@@ -300,6 +300,7 @@ class Worker:
 
     def sweep(self, now: float, out: Effects) -> None:
         """Free sessions whose driver fell silent."""
+        self.caches.forget_ended(now)
         for session in self.caches.silent(now, deadlines.IDLE_SESSION):
             self.journal.forget(session)
             self.caches.forget(session)
