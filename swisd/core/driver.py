@@ -24,9 +24,7 @@ class Driver:
         self._local, self._worker = local, worker
         self.recovery = Recovery(local, worker.begin, self._go_on, self._fail)
         self._sessions: dict[str, Session] = {}
-        self._steps: dict[
-            str, int
-        ] = {}  # of sessions that are gone, under this plan: the step after their last
+        self._steps: dict[str, int] = {}  # of sessions gone under this plan: the step after their last
         self._waiting = Waiting()
         self.rounds = Rounds()
 
@@ -265,17 +263,19 @@ class Driver:
         )
 
     def _note_time(self, session: Session, now: float) -> None:
-        alone = sum(1 for item in self._sessions.values() if item.finish is None) == 1
-        if alone and len(session.token_times) > 1:
+        if self._alone() and len(session.token_times) > 1:
             self.rounds.note_token((now - session.token_times[-1]) * 1000.0)
 
     def _note_beyond(self, session: Session, activation: Activation, now: float) -> None:
         """From the feeding of a step to its arrival at the head lies each hop once, and what was computed."""
         step = activation.slots[0].step
         fed_at, item = session.fed_at.get(step), session.running.get(step)
-        alone = len(self._sessions) == 1 or len(self.running()) == 1
-        if alone and fed_at is not None and item is not None and len(item.ids) == 1:
+        if fed_at is not None and item is not None and len(item.ids) == 1 and self._alone():
             self.rounds.note_beyond((now - fed_at) * 1000.0 - activation.spent_ms)
+
+    def _alone(self) -> bool:
+        """Whether one session runs: what its steps take tells of the plan, and not of others."""
+        return len(self.running()) == 1
 
     def _renew(self, ask: Ask, now: float, out: Effects) -> None:
         session = self._sessions.get(ask.session)

@@ -24,10 +24,10 @@ from swisd.core.events import (
 )
 from swisd.core.model import Manifest
 from swisd.core.types import Profile, Units
-from swisd.node.hand import Hand
+from swisd.node.hand import Hand, Job
 from swisd.node.hops import HopTimes, clock
 from swisd.node.running import run
-from swisd.node.shards import Job, Shards
+from swisd.node.shards import Shards
 from swisd.node.steps import Steps
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Compute:
     def _free(self) -> None:
         self._shards.keep(())
 
-    def _last(self, hand: Hand, job: Callable[[], None]) -> asyncio.Event:
+    def _last(self, hand: Hand, job: Job) -> asyncio.Event:
         """The last job of a thread; the event is set when it is done."""
         done = asyncio.Event()
 
@@ -184,11 +184,9 @@ class Compute:
                 return
             try:
                 event = work()
-            except SwisdError as error:
-                event = failed(str(error)) if failed else None
-            except Exception as error:
-                log.warning("computing failed", exc_info=error)
-                event = failed(f"{type(error).__name__}: {error}") if failed else None
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told and logged
+                reason = _reason(error)
+                event = failed(reason) if failed else None
             if event is not None:
                 self._tell(event)
 
@@ -197,10 +195,11 @@ class Compute:
     def _tell(self, *events: Event) -> None:
         if not self._closed and events:
             with suppress(RuntimeError):  # the loop has ended without a word
-                self._loop.call_soon_threadsafe(self._post, events)
+                self._loop.call_soon_threadsafe(self._told, events, clock())
 
-    def _stepped(self, events: Sequence[Event], ended: float) -> None:
-        self.times.computed(ended)
+    def _told(self, events: Sequence[Event], ended: float) -> None:
+        if len(events) == 1 and isinstance(events[0], StepDone) and events[0].rows == 1:
+            self.times.computed(ended)
         self._post(events)
 
     # --- steps, in the compute thread ----------------------------------------------------------------
@@ -213,20 +212,14 @@ class Compute:
         """Run steps in one pass, and each alone where that fails: the others are not to blame for one."""
         try:
             events = self._run(effects, part) if effects else []
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the same
             if len(effects) > 1:
                 for effect in effects:
                     self._run_all([effect], part)
                 return
-            if not isinstance(error, SwisdError):
-                log.warning("computing failed", exc_info=error)
-            reason = str(error) if isinstance(error, SwisdError) else f"{type(error).__name__}: {error}"
+            reason = _reason(error)
             events = [StepFailed(effect.work, reason) for effect in effects]
-        if len(events) == 1 and isinstance(events[0], StepDone) and events[0].rows == 1 and not self._closed:
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._stepped, events, clock())
-        else:
-            self._tell(*events)
+        self._tell(*events)
 
     def _run(self, effects: Sequence[RunStep], part: int) -> list[Event]:
         shard = self._shards.get(effects[0].units)
@@ -273,6 +266,14 @@ class Compute:
                 break
             times.append((time.perf_counter() - began) * 1000.0)
         return median(times) if times else 0.0
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, for other devices; what nobody foresaw goes to the log in full."""
+    if isinstance(error, SwisdError):
+        return str(error)
+    log.warning("computing failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _not_here(reason: str) -> None:

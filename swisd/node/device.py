@@ -80,17 +80,14 @@ class Device:
             addresses=addresses,
         )
         node = self.node = Node(config, self._home, key, self._observe, offering=offering.now)
+        came, made = node.times.came, node.times.made
         tcp = TcpLanes(
-            key,
-            config.device,
-            node.addresses_of,
-            node.on_frame,
-            self._lane_down,
-            arriving=node.times.came,
-            made=node.times.made,
+            key, config.device, node.addresses_of, node.on_frame, self._lane_down, arriving=came, made=made
         )
-        bus_lanes = BusLanes(config.device, node.courier.publish_shard, node.on_frame, reachable=node.knows)
-        bus_lanes.arriving, bus_lanes.made = node.times.came, node.times.made
+        bus_lanes = BusLanes(
+            config.device, node.courier.publish_shard, node.on_frame,
+            reachable=node.knows, arriving=came, made=made,
+        )  # fmt: skip
         node.shard_sink = bus_lanes.feed
         listener = self._listener
         node.count_refused(lambda: {f"stranger: {why}": count for why, count in listener.refused.items()})

@@ -44,12 +44,13 @@ from swisd.core.events import (
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Digest, Message
 from swisd.core.types import Plan
+from swisd.node.company import Sent
 from swisd.node.compute import Compute
 from swisd.node.courier import Courier
 from swisd.node.errands import Errands
 from swisd.node.home import Home
 from swisd.node.memory import available_bytes
-from swisd.node.outgoing import Outgoing, Sent
+from swisd.node.outgoing import Outgoing
 from swisd.node.rows import arrived
 from swisd.node.supply import Supply
 from swisd.transport.api import Lanes

@@ -6,13 +6,11 @@ Rows of several sessions that were computed together travel in one frame.
 import asyncio
 from collections.abc import Callable
 
-from swisd.core.effects import Activation, KvRows
-from swisd.node.company import companies, joined
+from swisd.node.company import Sent, companies, joined
 from swisd.node.rows import frame_of
 from swisd.transport.api import LaneDown, Lanes
 
 QUEUE = 256
-Sent = Activation | KvRows
 
 
 class Outgoing:

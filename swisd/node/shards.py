@@ -14,13 +14,13 @@ from swisd.core.errors import ModelError, SwisdError
 from swisd.core.events import Event, LoadFailed, LoadProgress, ShardsLoaded
 from swisd.core.model import Manifest
 from swisd.core.types import Units
+from swisd.node.hand import Job
 
 if TYPE_CHECKING:
     from swisd.runtime.kv import KvStore
     from swisd.runtime.shard import Shard
 
 log = logging.getLogger(__name__)
-Job = Callable[[], None]
 
 
 class Shards:

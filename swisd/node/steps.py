@@ -43,12 +43,15 @@ class Steps:
 
     def add(self, effect: RunStep, part: int) -> None:
         with self._lock:
-            self._line.append(_Waiting(effect, part))
+            floor = self._given_up.get(effect.work.session)
+            if floor is None or not given_up(effect.work, floor):
+                self._line.append(_Waiting(effect, part))
 
     def give_up(self, effect: GiveUp) -> None:
         """Steps that are given up by this do not run."""
         with self._lock:
             self._given_up[effect.session] = effect
+            self._line = deque(item for item in self._line if not given_up(item.effect.work, effect))
 
     def forget(self, session: str) -> None:
         """The session is over."""
@@ -58,7 +61,6 @@ class Steps:
     def take(self, part: int) -> list[RunStep]:
         """What runs next of this part of the line: one step, or several with one row. Empty if none waits."""
         with self._lock:
-            self._drop_given_up()
             first = self._line[0] if self._line else None
             if first is None or first.part > part:
                 return []
@@ -70,7 +72,6 @@ class Steps:
     def take_between(self, part: int, session: str) -> list[RunStep]:
         """One-row steps to run between two slices of a step of this session."""
         with self._lock:
-            self._drop_given_up()
             return self._short(part, {session})
 
     def busy(self) -> bool:
@@ -88,22 +89,12 @@ class Steps:
                 if len(taken) >= min(MOST_TOGETHER, taken[0].effect.together):
                     break
             met.add(item.session)
-        if taken:
-            self._short_at = time.monotonic()
+        if not taken:
+            return []
+        self._short_at = time.monotonic()
         chosen = {id(item) for item in taken}
         self._line = deque(item for item in self._line if id(item) not in chosen)
         return [item.effect for item in taken]
-
-    def _drop_given_up(self) -> None:
-        if not self._given_up:
-            return
-        kept = deque(item for item in self._line if not self._is_given_up(item))
-        if len(kept) != len(self._line):
-            self._line = kept
-
-    def _is_given_up(self, item: _Waiting) -> bool:
-        floor = self._given_up.get(item.session)
-        return floor is not None and given_up(item.effect.work, floor)
 
 
 def _same_pass(taken: list[_Waiting], item: _Waiting) -> bool:

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
+
+from swisd.runtime.slots import Array
 
 if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
-
-Array = NDArray[Any]
 
 
 class Binding:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
@@ -18,11 +17,10 @@ from swisd.runtime.graph import compose
 from swisd.runtime.grouping import Group, Grouping
 from swisd.runtime.kv import KvStore, LayerRows
 from swisd.runtime.rope import RopeTables
-from swisd.runtime.slots import Rows, Slot, check_step
+from swisd.runtime.slots import Array, Rows, Slot, check_step
 
 __all__ = ["Shard", "Slot"]
 
-Array = NDArray[Any]
 # Long inputs run in passes of at most so many rows, and so few that the attention scores
 # (heads x rows x capacity floats) stay small. Passes of two and more rows have the same bits.
 PASS_ROWS = 128
@@ -125,11 +123,11 @@ class Shard:
         one_row: Binding | None = self.store.bound(slot.session, self._owner) if slot.rows == 1 else None
         if one_row is not None and total > one_row.capacity:
             one_row = None  # not held while the caches grow, or the old ones would stay beside the new
-            layers = self.store.reserve(slot.session, self.layers, total)
-        elif one_row is not None:
-            layers = self._rows(slot.session)
-        else:
-            layers = self.store.reserve(slot.session, self.layers, total)
+        layers = (
+            self.store.reserve(slot.session, self.layers, total)
+            if one_row is None
+            else self._rows(slot.session)
+        )
         # Until the step has succeeded only what it does not rewrite is valid.
         for rows in layers:
             rows.length = slot.position

@@ -18,7 +18,8 @@ class BusLanes(PacketLanes):
     """The lanes of one device over the bus. Whoever owns the bus calls `feed` with what arrives for us.
 
     The bus does not know who listens, so `reachable` says whether a device is there at all.
-    `drops` counts what was refused, by reason.
+    `drops` counts what was refused, by reason. `arriving` is called before a frame is checked, `made` before
+    one goes to the bus.
     """
 
     def __init__(
@@ -29,9 +30,11 @@ class BusLanes(PacketLanes):
         *,
         reachable: Callable[[str], bool] = lambda device: True,
         answer_s: float = 5.0,
+        arriving: Callable[[], None] = lambda: None,
+        made: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(device, on_frame, answer_s=answer_s)
-        self._publish, self._reachable = publish, reachable
+        super().__init__(device, on_frame, answer_s=answer_s, arriving=arriving)
+        self._publish, self._reachable, self._made = publish, reachable, made
         self._closed = False
 
     def try_send(self, device: str, frame: Frame) -> bool:
@@ -65,7 +68,7 @@ class BusLanes(PacketLanes):
         if not self._reachable(device):
             raise LaneDown(device, "it is not in the swarm now")
         data = b"".join(buffers)
-        self.made()
+        self._made()
         try:
             self._publish(device, data)
         except LaneDown:

@@ -11,13 +11,21 @@ from swisd.wire.frames import Frame, FrameKind, decode
 
 
 class PacketLanes(ABC):
-    """Checks what arrives, answers pings, hands rows on. `drops` counts what was refused, by reason."""
+    """Checks what arrives, answers pings, hands rows on. `drops` counts what was refused, by reason;
+    `arriving` is called before a frame is checked.
+    """
 
-    def __init__(self, device: str, on_frame: OnFrame, *, answer_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        device: str,
+        on_frame: OnFrame,
+        *,
+        answer_s: float = 5.0,
+        arriving: Callable[[], None] = lambda: None,
+    ) -> None:
         self.drops: Counter[str] = Counter()
         self._device, self._on_frame = device, on_frame
-        self.arriving: Callable[[], None] = lambda: None  # called before a frame is checked
-        self.made: Callable[[], None] = lambda: None  # called before one goes to the bus
+        self._arriving = arriving
         self._pinger = Pinger(device, self.drops, answer_s=answer_s)
 
     @abstractmethod
@@ -34,7 +42,7 @@ class PacketLanes(ABC):
 
     def _take(self, sender: str, data: bytes | memoryview) -> None:
         """One message from a proved sender; bad ones are dropped and counted."""
-        self.arriving()
+        self._arriving()
         try:
             frame = decode(data)
         except Malformed:

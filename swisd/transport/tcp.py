@@ -47,8 +47,8 @@ class TcpLanes:
     that reads slowly, then the connection is cut. After a failed connection sends fail at once until a
     backoff of 0.2 to 5 s is over. A connection the peer opened is used too: it may be behind a filter.
 
-    `drops` counts what was refused, by reason. `arriving` is called before a
-    frame is checked, `made` before one goes to the system.
+    `drops` counts what was refused, by reason. `arriving` is called before a frame is checked, `made` before
+    one goes to the system.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ import pytest
 
 from swisd.core.effects import Activation, KvRows
 from swisd.core.types import Slot
-from swisd.node.outgoing import QUEUE, Outgoing, Sent
+from swisd.node.company import Sent
+from swisd.node.outgoing import QUEUE, Outgoing
 from swisd.transport.api import LaneDown, Probe
 from swisd.wire.frames import Frame, FrameKind
 from tests.node.conftest import Until

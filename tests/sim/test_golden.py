@@ -85,6 +85,12 @@ class Stage:
         for ident in idents:
             self.world.kill(ident)
 
+    def outlives(self, *idents: str, pause: float) -> None:
+        """Devices are killed, and the answers come to their end with no longer pause than that."""
+        self.kill(*idents)
+        self.end()
+        self.paused(pause)
+
     def paused(self, most: float) -> None:
         """The longest time between two tokens of any answer."""
         self.say(f"longest pause {self.invariants.longest_pause:.2f} s")
@@ -380,9 +386,7 @@ def a_worker_is_killed_and_a_spare_takes_over() -> Stage:
     stage, names = four()
     worker = stage.ring()[1]
     assert worker != names[0]
-    stage.kill(worker)
-    stage.end()
-    stage.paused(1.5)
+    stage.outlives(worker, pause=1.5)
     stage.world.run(5.0)
     stage.show_plan()
     return stage
@@ -393,9 +397,7 @@ def the_driver_is_killed_and_a_spare_takes_over() -> Stage:
     stage, names = four(6.0, 6.0, 5.0, 5.0)
     driver = stage.driver()
     assert driver != names[0]
-    stage.kill(driver)
-    stage.end()
-    stage.paused(1.5)
+    stage.outlives(driver, pause=1.5)
     return stage
 
 
@@ -404,9 +406,7 @@ def the_host_is_killed_and_runs_nothing() -> Stage:
     """Nobody waits for a plan: the answer goes on while the bus moves."""
     stage, names = four(30.0, 5.0, 5.0, 5.0)
     assert names[0] not in stage.ring()
-    stage.kill(names[0])
-    stage.end()
-    stage.paused(3.0)
+    stage.outlives(names[0], pause=3.0)
     stage.show_hosts()
     return stage
 
@@ -415,9 +415,7 @@ def the_host_is_killed_and_runs_nothing() -> Stage:
 def the_host_that_is_also_driver_is_killed_and_a_spare_takes_over() -> Stage:
     stage, names = four()
     assert stage.driver() == names[0]
-    stage.kill(names[0])
-    stage.end()
-    stage.paused(3.0)
+    stage.outlives(names[0], pause=3.0)
     stage.show_hosts()
     return stage
 
@@ -427,9 +425,7 @@ def two_devices_are_killed_at_once_and_the_others_have_room() -> Stage:
     stage, names = four(6.0, 5.0, 5.0, 6.0)
     driver, worker = stage.ring()[:2]
     assert names[0] not in (driver, worker)
-    stage.kill(driver, worker)
-    stage.end()
-    stage.paused(3.0)
+    stage.outlives(driver, worker, pause=3.0)
     stage.show_plan()
     return stage
 
@@ -439,9 +435,7 @@ def the_host_and_the_next_in_line_are_killed_at_once() -> Stage:
     """Nobody waits for a device whose machine says that it does not run."""
     stage, names = four(9.0, 9.0, 5.0, 5.0)
     stage.world.run(1.0)
-    stage.kill(names[0], names[1])
-    stage.end()
-    stage.paused(3.0)
+    stage.outlives(names[0], names[1], pause=3.0)
     stage.show_hosts()
     return stage
 
@@ -452,9 +446,7 @@ def the_host_and_a_worker_are_killed_at_once() -> Stage:
     stage, names = four(9.0, 9.0, 5.0, 5.0)
     worker = next(ident for ident in stage.ring() if ident != stage.driver())
     assert worker not in names[:2]
-    stage.kill(names[0], worker)
-    stage.end()
-    stage.paused(3.0)
+    stage.outlives(names[0], worker, pause=3.0)
     stage.show_hosts()
     return stage
 
