@@ -17,11 +17,13 @@ from swisd.store.fetch import Fetcher
 from swisd.store.gather import PIECE_BYTES
 from swisd.store.parts import Part
 from swisd.store.protocol import (
+    REPLY,
     REQUEST,
     How,
     Reply,
     Request,
     Status,
+    read_reply,
     read_request,
     write_reply,
     write_request,
@@ -169,7 +171,9 @@ async def test_when_many_were_given_a_blob_and_died_it_is_given_again(peer: Make
         dead.handler = gone
         reader, writer = await dial("127.0.0.1", source.source.port, KEY, dead.source.device, Purpose.STORE)
         writer.write(write_request(Request(sha, 0, 1)))
-        await quick(reader.readexactly(1))
+        # To the end: a connection that broke would tell the source that this device is gone.
+        reply = read_reply(await quick(reader.readexactly(REPLY.size)))
+        await quick(reader.readexactly(reply.follows))
         writer.close()
     one = await peer()
     await quick(one.fill([source], BLOBS[:1]))
