@@ -49,14 +49,14 @@ class Member:
         if local.stopping:  # a farewell is the last word
             return None
         self._seq += 1
+        newest = local.newest
         beat = Beat(
             device=local.device,
             boot=local.config.boot,
             seq=self._seq,
             state=local.state,
-            epoch=local.ready_epoch
-            if local.state == "ready"
-            else (local.newest.epoch if local.newest else 0),
+            epoch=local.ready_epoch if local.state == "ready" else (newest.epoch if newest else 0),
+            planner=newest.host if newest else None,
             progress=round(local.progress, 3),
             note=local.note,
             free_bytes=local.free_bytes,

@@ -51,6 +51,7 @@ class Beat:
     seq: Annotated[int, Range(0, 1 << 53)]
     state: DeviceState
     epoch: Epoch  # of the plan whose shards this device has loaded (state "ready") or works on
+    planner: DeviceId | None = None  # who made that plan: two hosts may have used one epoch
     progress: Annotated[float, Range(0.0, 1.0)] = 0.0
     note: Note = ""
     free_bytes: Bytes = 0

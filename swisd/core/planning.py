@@ -85,13 +85,19 @@ class Planning:
         self._reborn.add(device)
         self.renew(f"{name} began anew", now)
 
-    def fence(self, epoch: int, now: float) -> None:
-        """Stay above every epoch that is about; a plan that was overtaken is made anew."""
+    def fence(self, epoch: int, now: float, planner: str | None = None) -> None:
+        """Stay above every epoch that is about; a plan that was overtaken is made anew.
+
+        So is one whose epoch another `planner` used, too: a device that took up the other's refuses this one.
+        """
         if not believable(epoch, self.epoch):
             self._local.drop("epoch out of all reason")
             return
         self.epoch = max(self.epoch, epoch)
-        if self.plan is not None and epoch > self.plan.epoch:
+        plan = self.plan
+        if plan is None or epoch < plan.epoch:
+            return
+        if epoch > plan.epoch or planner not in (None, plan.host):
             self.renew("another host made a plan", now)
 
     def ban(self, device: str, reason: str, now: float) -> None:
@@ -382,11 +388,12 @@ class Planning:
         for device in sorted(devices_of(plan.pipelines)):
             entry = self.members.entries.get(device)
             beat = entry.beat if entry else None
-            if beat is not None and beat.epoch == plan.epoch and beat.state == "ready":
+            follows = beat is not None and (beat.epoch, beat.planner) == (plan.epoch, plan.host)
+            if beat is not None and follows and beat.state == "ready":
                 continue
             waiting = True
-            unheard = unheard or beat is None or beat.epoch != plan.epoch
-            failed = beat is not None and beat.epoch == plan.epoch and beat.state == "failed"
+            unheard = unheard or not follows
+            failed = beat is not None and follows and beat.state == "failed"
             moved = self._progress.setdefault(device, (0.0, now))[1]
             if failed or now - moved > deadlines.LOAD_STALL:
                 note = beat.note if failed and beat else f"no progress for {deadlines.LOAD_STALL:.0f} s"

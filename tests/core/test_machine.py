@@ -320,7 +320,7 @@ class HostNode(Node):
             holds=(HOLDING,) if number == self.holder else (),
         )
         effects = self.hear(number, capability)
-        return effects + self.hear(number, a_beat(number, self.seq, **beat))
+        return effects + self.hear(number, a_beat(number, self.seq, **({"planner": an_id(1)} | beat)))
 
     def tick(self, seconds: float = deadlines.HOST_TICK) -> list[Effect]:
         effects: list[Effect] = []
@@ -484,6 +484,27 @@ def test_a_beat_of_a_higher_epoch_makes_the_host_plan_above_it():
     node.member(1, state="ready", epoch=41)
     (plan,) = said(node.tick(1), Plan)
     assert isinstance(plan, Plan) and plan.epoch == 42
+
+
+def test_a_device_that_follows_another_hosts_plan_of_the_same_epoch_makes_the_host_plan_above_it():
+    """The device refuses this host's plan, by rule; nothing but its heartbeat tells so."""
+    node = HostNode()
+    first = node.until_plan(1)
+    node.member(2)
+    assert said(node.member(1, state="ready", epoch=first.epoch), Plan) == []
+    node.member(1, state="ready", epoch=first.epoch, planner=an_id(9))
+    plan = said(node.tick(1), Plan)[0]
+    assert isinstance(plan, Plan) and plan.epoch == first.epoch + 1
+
+
+def test_who_is_ready_for_another_hosts_plan_is_not_ready_for_this_ones():
+    node = HostNode()
+    node.member(1)
+    (plan,) = said(node.tick(1.0), Plan)
+    assert isinstance(plan, Plan)
+    effects = node.member(1, state="ready", epoch=plan.epoch, planner=an_id(9))
+    effects += node.tick(1.0)
+    assert [item.active for item in said(effects, Plan) if isinstance(item, Plan)] == [False]
 
 
 def test_a_rival_host_that_will_step_down_is_outranked_at_once():

@@ -27,6 +27,12 @@ def test_a_storm_breaks_no_invariant(start: int):
     assert well >= 40
 
 
+@pytest.mark.parametrize(("seed", "devices"), [(90004, 4)])  # two hosts used one epoch, and one device refused
+def test_a_storm_that_once_broke_an_invariant_breaks_none(seed: int, devices: int):
+    report = run_storm(seed, devices, 3.0, ALL)
+    assert not report.violations, words(report)
+
+
 def test_without_faults_every_session_ends_well():
     for seed in range(3):
         report = run_storm(seed, 4, 2.0, ())
