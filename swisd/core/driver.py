@@ -24,7 +24,7 @@ class Driver:
         self._local, self._worker = local, worker
         self.recovery = Recovery(local, worker.begin, self._go_on, self._fail)
         self._sessions: dict[str, Session] = {}
-        self._steps: dict[str, int] = {}  # of sessions gone under this plan: the step after their last
+        self._steps: dict[str, int] = {}  # of sessions that are gone: the step after their last
         self._waiting = Waiting()
         self.rounds = Rounds()
 
@@ -59,7 +59,6 @@ class Driver:
         """Another plan is in service: its driver brings the sessions back, any other hands them back."""
         self.rounds.clear()
         self.recovery.on_plan()
-        self._steps.clear()
         here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
         waiting, room = self._waiting.clear(), plan.context
         for session in list(self._sessions.values()):
@@ -313,7 +312,7 @@ class Driver:
         self._forget(session.key)
 
     def _forget(self, key: str) -> None:
-        """Should the session come again under this plan, its steps go on from where they were."""
+        """Should the session come again, its steps go on from where they were: a plan may come again, too."""
         self._steps[key] = self._sessions.pop(key).next_step
         while len(self._steps) > MAX_GONE:
             del self._steps[next(iter(self._steps))]

@@ -35,10 +35,12 @@ class Attempt:
     asked: int = 0  # times that those who do not answer were asked
     silent: set[str] = field(default_factory=set)
     held: dict[int, Held] = field(default_factory=dict)
-    running: dict[int, int] = field(default_factory=dict)  # last stage of a span -> position to be reached
-    made: dict[str, int] = field(default_factory=dict)  # device -> how far it got with them
+    running: dict[int, Span] = field(default_factory=dict)  # spans that are run again, by their last stage
+    made: dict[int, int] = field(default_factory=dict)  # stage -> how far it was when last heard
     replay_at: float = 0.0  # when rows began to be run again
-    checked_at: float = 0.0  # when that was last asked
+    checked_at: float = 0.0  # when it was last known whether they advance
+    checking: bool = False  # answers to that question are on their way
+    patience: float = 0.0  # between two such questions, in seconds
     rows: int = 0
     anew: int = 0  # positions that nobody holds: they are run as if for the first time
     waits: int = 0  # times that caches on their way are waited for
@@ -138,14 +140,11 @@ class Recovery:
             if not attempt.silent:
                 self._judge(attempt, plan, now, out)
         elif repair.op == "held" and repair.step == attempt.step and attempt.running:
-            made = sum(item.made for item in repair.held if item.stage in attempt.running)
-            if made > attempt.made.get(repair.device, 0):
-                attempt.made[repair.device], self._moved_at = made, now
-        elif repair.op == "done" and attempt.running.get(repair.until) == repair.end:
-            self._moved_at = now
-            del attempt.running[repair.until]
-            if not attempt.running:
-                self._go_on(attempt, now, out)
+            self._note_advance(attempt, repair.held, now, out)
+        elif repair.op == "done":
+            span = attempt.running.get(repair.until)
+            if span is not None and span.end == repair.end:
+                self._note_done(attempt, span, now, out)
 
     def on_timer(self, session: str, now: float, out: Effects) -> None:
         """Answers or replayed rows did not come in time."""
@@ -243,21 +242,20 @@ class Recovery:
             session.halt()
             out.append(SetTimer(f"repair:{session.key}", now + deadlines.MOVING))
             return
-        attempt.replay_at = now
-        attempt.running = {span.until: span.end for span in found}
+        attempt.replay_at = attempt.checked_at = now
+        attempt.running = {span.until: span for span in found}
         attempt.rows = sum(span.end - span.start for span in found)
         attempt.anew = max(0, session.first_wanted - end)
-        for span in found:
-            device = plan.pipelines[0].stages[span.until].device
-            attempt.made[device] = attempt.made.get(device, 0) + span.start
+        attempt.made = {number: item.made for number, item in enumerate(held)}
         if not found:
             self._go_on(attempt, now, out)
             return
         step = session.next_step
-        most = 0
+        most = rows = 0
         for span in found:
             passes = session.passes(span.start, span.end)
             most = max(most, len(passes))
+            rows = max(rows, *(len(item.ids) for item in passes))
             if span.first > 0:
                 sender = plan.pipelines[0].stages[span.first - 1].device
                 word = Repair(
@@ -267,7 +265,8 @@ class Recovery:
                 out.append(Publish(word, to=sender))
         session.next_step = step + most + 1
         self._from_tokens(session, found, plan, step, now, out)
-        out.append(SetTimer(f"repair:{session.key}", now + self._patience(session, found, plan)))
+        attempt.patience = _replay_s(session, rows, plan)
+        out.append(SetTimer(f"repair:{session.key}", now + deadlines.REPLAY))
 
     def _from_tokens(
         self, session: Session, found: list[Span], plan: Plan, step: int, now: float, out: Effects
@@ -283,15 +282,37 @@ class Recovery:
                         Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids, span.until), now, out
                     )
 
+    def _note_advance(self, attempt: Attempt, held: tuple[Held, ...], now: float, out: Effects) -> None:
+        """How far a device is with rows that are run again."""
+        for item in held:
+            before = attempt.made.get(item.stage)
+            if before is None or item.made == before:
+                continue
+            attempt.made[item.stage], self._moved_at = item.made, now
+            span = attempt.running.get(item.stage)
+            if span is not None and attempt.held[item.stage].made < span.end <= item.made:
+                self._note_done(attempt, span, now, out)  # the word of it was lost
+
+    def _note_done(self, attempt: Attempt, span: Span, now: float, out: Effects) -> None:
+        self._moved_at = now
+        del attempt.running[span.until]
+        if not attempt.running:
+            self._go_on(attempt, now, out)
+
     def _still_running(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
         """Rows that are run again take long: as long as any session's advance, the others wait in line."""
-        if attempt.checked_at > 0.0 and self._moved_at <= attempt.checked_at:
+        timer = f"repair:{attempt.session.key}"
+        if self._moved_at > attempt.checked_at or not self._local.connected:
+            attempt.checking, attempt.checked_at = False, now
+            out.append(SetTimer(timer, now + attempt.patience))
+        elif attempt.checking:
             self.start(attempt.session, "rows that are run again do not come round", now, out)
-            return
-        attempt.checked_at = now
-        stages = plan.pipelines[0].stages
-        self._publish("probe", attempt, {stages[until].device for until in attempt.running}, out)
-        out.append(SetTimer(f"repair:{attempt.session.key}", now + _replay_s(attempt.session)))
+        else:
+            attempt.checking = now - attempt.replay_at >= attempt.patience
+            stages = plan.pipelines[0].stages
+            numbers = {at for span in attempt.running.values() for at in range(span.first, span.until + 1)}
+            self._publish("probe", attempt, {stages[number].device for number in numbers}, out)
+            out.append(SetTimer(timer, now + (deadlines.ANSWER if attempt.checking else attempt.patience)))
 
     def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:
         session = attempt.session
@@ -319,16 +340,12 @@ class Recovery:
     def _names(self, attempt: Attempt) -> str:
         return ", ".join(self._local.name_of(device) for device in sorted(attempt.silent))
 
-    def _patience(self, session: Session, found: list[Span], plan: Plan) -> float:
-        """Seconds for rows to be run again: several times what the plan predicts for all stages."""
-        rows = max(span.end - span.start for span in found)
-        each = max(plan.prediction.token_ms, plan.prediction.prompt_token_ms)
-        return _replay_s(session) + deadlines.ROUND_TIMES * rows * each / 1000.0
 
+def _replay_s(session: Session, rows: int, plan: Plan) -> float:
+    """Seconds without any advance before rows are run again once more; `rows` has the longest pass.
 
-def _replay_s(session: Session) -> float:
-    """Seconds without any advance before rows are run again once more.
-
-    What was given up still waits in line on a slow device, so each try has twice the time of the one before.
+    What was given up may still wait in line on a slow device, so each try has twice the time of the last.
     """
-    return deadlines.REPLAY * 2.0 ** min(session.tries - 1, 6)
+    stage_ms = max(plan.prediction.stage_ms, default=0.0)
+    pause = deadlines.REPLAY * 2.0 ** min(session.tries - 1, 4)
+    return pause + deadlines.ROUND_TIMES * rows * stage_ms / 1000.0

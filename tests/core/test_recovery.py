@@ -188,6 +188,42 @@ def test_what_is_lost_is_run_again_from_the_journals_beside_it_at_once():
     assert again.activation.slots[0].position == 4 and again.work.step > word.step + 1
 
 
+def rebuilding() -> tuple[Desk, list[Effect]]:
+    """Stages 1 and 3 began anew; what they held is run again."""
+    desk = Desk()
+    found = desk.do(Received(an_id(3), Repair("fail", KEY, 1, 99, an_id(3), note="rows did not reach d4")))
+    return desk, desk.answers(found, {2: 0, 3: (5, 0, 5), 4: 0})
+
+
+def test_whether_rows_that_are_run_again_came_round_is_asked_where_the_word_of_it_was_lost():
+    desk, _ = rebuilding()
+    looking = desk.wait()
+    assert asked(looking) == [("probe", 2), ("probe", 4)]
+    assert desk.answers(looking, {2: 4, 4: 2}) == []
+    (again,) = kinds(desk.answers(looking, {4: 4}), RunStep)
+    assert again.activation.slots[0].position == 4
+
+
+def test_rows_that_advance_have_all_the_time_they_take():
+    desk, _ = rebuilding()
+    for made in (1, 2, 3):
+        looking = desk.wait()
+        while not asked(looking):
+            looking = desk.wait()
+        assert asked(looking) == [("probe", 2), ("probe", 4)]
+        assert desk.answers(looking, {4: made}) == []
+
+
+def test_rows_that_do_not_advance_are_run_again_once_more_within_seconds():
+    desk, _ = rebuilding()
+    began, effects = desk.now, desk.wait()
+    while asked(effects) != ALL("resume"):
+        if asked(effects):
+            assert desk.answers(effects, {2: (4, 0, 0), 4: (4, 0, 0)}) == []
+        effects = desk.wait()
+        assert desk.now - began < 10.0
+
+
 def test_answers_of_an_earlier_question_do_not_count():
     desk = Desk()
     found = desk.answers(desk.late(), {2: 5, 3: 4, 4: 4})

@@ -27,7 +27,14 @@ def test_a_storm_breaks_no_invariant(start: int):
     assert well >= 40
 
 
-@pytest.mark.parametrize(("seed", "devices"), [(90004, 4)])  # two hosts used one epoch, and one device refused
+@pytest.mark.parametrize(
+    ("seed", "devices"),
+    [
+        (90004, 4),  # two hosts used one epoch, and a device that followed the other refused this one's plan
+        (93156, 10),  # the word that rows were run again was lost, and waited for four minutes
+        (93391, 3),  # a plan came again after another, and a session's steps were counted from the start
+    ],
+)
 def test_a_storm_that_once_broke_an_invariant_breaks_none(seed: int, devices: int):
     report = run_storm(seed, devices, 3.0, ALL)
     assert not report.violations, words(report)
