@@ -184,13 +184,15 @@ class FaultyHands(Hands):
         ranges = {*effect.wanted, *effect.keep}
         need = memory_of(world.manifest, ranges, effect.max_tokens)
         problem = ""
-        if not set(effect.wanted) <= device.shards:
-            world.limits[ident] = offer
+        fresh = not set(effect.wanted) <= device.shards
+        if fresh:
             if ident in world.disk:
                 problem = world.disk[ident]
             elif need > min(offer, world.real_memory.get(ident, offer)):
                 problem = "not enough memory for the shard"
         if not problem:
+            if fresh:  # what is refused stays as it was loaded under an earlier offer
+                world.limits[ident] = offer
             super().load(ident, device, effect)
             return
         world.loads_failed[problem] += 1
