@@ -8,7 +8,7 @@ from swisd.core import deadlines
 from swisd.core.effects import Knock, MoveBus, SetTimer
 from swisd.core.events import PortClosed, Started, Timer
 from swisd.core.search import BusSearch
-from swisd.net.knock import port_closed
+from swisd.net.knock import loops, port_closed, telling
 
 MAX_ADDRESSES = 3
 
@@ -55,5 +55,6 @@ class Follower:
             task.cancel()
 
     async def _knock(self, effect: Knock) -> None:
-        if await port_closed(effect.addresses):
+        near = loops(self._bus.where[0])
+        if await port_closed(telling(effect.addresses, near=near)):
             self.feed(PortClosed(effect.device))

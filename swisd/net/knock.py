@@ -29,6 +29,20 @@ async def port_closed(
     return False
 
 
+def loops(address: str) -> bool:
+    """Whether an address is one of the loopback: every machine's own."""
+    return address.startswith("127.")
+
+
+def telling(addresses: Sequence[tuple[str, int]], *, near: bool) -> list[tuple[str, int]]:
+    """The addresses of a device whose refusal tells of that device.
+
+    Another machine's address of the loopback is this machine's own: that it refuses means nothing, unless the
+    device is known to be `near`, on this machine.
+    """
+    return [where for where in addresses if near or not loops(where[0])]
+
+
 async def _refused(addresses: Sequence[tuple[str, int]], timeout: float) -> bool:
     """Whether some address refuses and none accepts. Those that do not answer within `timeout` do not count:
     a device has addresses on networks that this one is not in."""

@@ -16,7 +16,7 @@ from swisd.core.effects import Effect, Knock, MoveBus, Notice, SeekHosts, StartB
 from swisd.core.errors import SwisdError
 from swisd.core.events import BrokerFailed, BrokerStarted, HostSeen, PortClosed
 from swisd.core.messages import Digest, Gone
-from swisd.net.knock import port_closed
+from swisd.net.knock import loops, port_closed, telling
 from swisd.net.listener import Listener
 from swisd.node.home import Home, Running
 from swisd.node.joining import Way, look_for_host
@@ -201,10 +201,8 @@ class Hosting:
 
     async def _knock(self, effect: Knock) -> None:
         assert self._node is not None
-        near = any(_loops(address) for address in self._node.config.addresses)
-        # Another machine's address of the loopback is this machine's own: that it refuses means nothing.
-        addresses = [where for where in effect.addresses if near or not _loops(where[0])]
-        if await port_closed(addresses):
+        near = any(loops(address) for address in self._node.config.addresses)
+        if await port_closed(telling(effect.addresses, near=near)):
             self._node.post(PortClosed(effect.device))
 
     # --- where the bus is --------------------------------------------------------------------------
@@ -243,7 +241,7 @@ class Hosting:
             epoch, rank = machine.host.epoch, self._node.config.rank
             return HostAddress(self._ident, "", self._listener.port, epoch, rank, machine.host.followed)
         leader = machine.leadership.host
-        if leader is None or (_loops(host) and not _loops(self.own_host)):
+        if leader is None or (loops(host) and not loops(self.own_host)):
             return None
         try:
             return HostAddress(leader, host, port)
@@ -293,7 +291,3 @@ class Hosting:
             log.warning("the bus of this device: %s", error)
         except Exception:
             log.exception("a task of the bus failed")
-
-
-def _loops(address: str) -> bool:
-    return address.startswith("127.")

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from swisd.net.knock import port_closed
+from swisd.net.knock import port_closed, telling
 from swisd.net.listener import Listener
 
 LONG = 10.0
@@ -91,3 +91,9 @@ async def test_a_device_that_runs_does_not_count_it_among_its_strangers():
     assert not listener.refused
     await listener.close()
     assert await port_closed([(HERE, listener.port)], times=(0.0,), timeout=LONG)
+
+
+def test_a_refusal_of_another_machines_loopback_is_ones_own():
+    addresses = [("127.0.0.1", 7947), ("192.168.1.7", 7947)]
+    assert telling(addresses, near=False) == [("192.168.1.7", 7947)]
+    assert telling(addresses, near=True) == addresses
