@@ -380,9 +380,12 @@ class Planning:
     # --- carrying it out ---------------------------------------------------------------------------
 
     def follow_loading(self, now: float, out: Effects) -> None:
-        """Make the plan active once every stage is loaded; give up on a device that fails or stalls."""
+        """Make the plan active once every stage is loaded; give up on a device that fails or stalls.
+
+        Also later: a device that was apart for a while, under a plan of its own, has to load its part again.
+        """
         plan = self.plan
-        if plan is None or plan.active or not plan.pipelines:
+        if plan is None or not plan.pipelines:
             return
         waiting = unheard = False
         for device in sorted(devices_of(plan.pipelines)):
@@ -401,7 +404,7 @@ class Planning:
         if unheard and now - self._told_at >= deadlines.RETRY:  # the message was lost, or refused as corrupt
             self._told_at = now
             out.append(Publish(plan))
-        if not waiting:
+        if not waiting and not plan.active:
             self.plan, self._active_at = replace(plan, active=True), now
             self._serving = self.plan
             out.append(Publish(self.plan))

@@ -486,6 +486,27 @@ def test_a_beat_of_a_higher_epoch_makes_the_host_plan_above_it():
     assert isinstance(plan, Plan) and plan.epoch == 42
 
 
+def test_a_device_that_cannot_load_its_part_of_an_active_plan_again_is_left_out():
+    """It was apart, under a plan of its own, and another program has its memory by now."""
+    node = HostNode()
+    plan = node.until_plan(1, 2, memory_mib=60)
+    node.member(2, 60, state="fetching", epoch=plan.epoch)
+    assert said(node.tick(2), Plan) == []
+    effects = node.member(2, 60, state="failed", epoch=plan.epoch, note="not enough memory")
+    effects += node.tick(1)
+    problem = said(effects, Plan)[-1]
+    assert isinstance(problem, Plan) and problem.epoch > plan.epoch
+    assert "could not load its shard: not enough memory" in problem.problem
+
+
+def test_a_device_that_does_not_follow_the_active_plan_is_told_again():
+    node = HostNode()
+    plan = node.until_plan(1)
+    node.member(1, state="idle", epoch=0)
+    again = [item for _ in range(4) for item in (*node.member(1, epoch=0), *node.tick(deadlines.RETRY / 3))]
+    assert said(again, Plan) == [plan]
+
+
 def test_a_device_that_follows_another_hosts_plan_of_the_same_epoch_makes_the_host_plan_above_it():
     """The device refuses this host's plan, by rule; nothing but its heartbeat tells so."""
     node = HostNode()
