@@ -33,6 +33,8 @@ class Leadership:
         if digest.host == self._config.device:
             # Our own digest coming back, or an earlier life's, retained by the bus.
             return self.leading
+        if self.own_bus:
+            return False  # no other host speaks on this bus: it is a late word of the one before
         if self.host is not None and digest.host != self.host:
             silent = not self.leading and now - self._heard > deadlines.CLAIM
             if not silent and (rank, digest.host) > (self._host_rank, self.host):

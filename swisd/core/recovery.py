@@ -38,9 +38,8 @@ class Attempt:
     running: dict[int, Span] = field(default_factory=dict)  # spans that are run again, by their last stage
     made: dict[int, int] = field(default_factory=dict)  # stage -> how far it was when last heard
     replay_at: float = 0.0  # when rows began to be run again
-    checked_at: float = 0.0  # when it was last known whether they advance
-    checking: bool = False  # answers to that question are on their way
-    patience: float = 0.0  # between two such questions, in seconds
+    looks: int = 0  # times that it was asked how far they are
+    patience: float = 0.0  # without any advance, in seconds
     rows: int = 0
     anew: int = 0  # positions that nobody holds: they are run as if for the first time
     waits: int = 0  # times that caches on their way are waited for
@@ -242,7 +241,7 @@ class Recovery:
             session.halt()
             out.append(SetTimer(f"repair:{session.key}", now + deadlines.MOVING))
             return
-        attempt.replay_at = attempt.checked_at = now
+        attempt.replay_at = now
         attempt.running = {span.until: span for span in found}
         attempt.rows = sum(span.end - span.start for span in found)
         attempt.anew = max(0, session.first_wanted - end)
@@ -300,19 +299,19 @@ class Recovery:
             self._go_on(attempt, now, out)
 
     def _still_running(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
-        """Rows that are run again take long: as long as any session's advance, the others wait in line."""
-        timer = f"repair:{attempt.session.key}"
-        if self._moved_at > attempt.checked_at or not self._local.connected:
-            attempt.checking, attempt.checked_at = False, now
-            out.append(SetTimer(timer, now + attempt.patience))
-        elif attempt.checking:
+        """Rows that are run again take long: as long as any session's advance, the others wait in line.
+
+        They are asked after now and then, because the word that they came round may be lost.
+        """
+        since = max(self._moved_at, attempt.replay_at)
+        if self._local.connected and attempt.looks and now - since > attempt.patience:
             self.start(attempt.session, "rows that are run again do not come round", now, out)
-        else:
-            attempt.checking = now - attempt.replay_at >= attempt.patience
-            stages = plan.pipelines[0].stages
-            numbers = {at for span in attempt.running.values() for at in range(span.first, span.until + 1)}
-            self._publish("probe", attempt, {stages[number].device for number in numbers}, out)
-            out.append(SetTimer(timer, now + (deadlines.ANSWER if attempt.checking else attempt.patience)))
+            return
+        attempt.looks += 1
+        stages = plan.pipelines[0].stages
+        numbers = {at for span in attempt.running.values() for at in range(span.first, span.until + 1)}
+        self._publish("probe", attempt, {stages[number].device for number in numbers}, out)
+        out.append(SetTimer(f"repair:{attempt.session.key}", now + deadlines.REPLAY))
 
     def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:
         session = attempt.session
@@ -346,6 +345,6 @@ def _replay_s(session: Session, rows: int, plan: Plan) -> float:
 
     What was given up may still wait in line on a slow device, so each try has twice the time of the last.
     """
-    stage_ms = max(plan.prediction.stage_ms, default=0.0)
     pause = deadlines.REPLAY * 2.0 ** min(session.tries - 1, 4)
-    return pause + deadlines.ROUND_TIMES * rows * stage_ms / 1000.0
+    longest = max(rows * plan.prediction.prompt_token_ms, *plan.prediction.stage_ms, 0.0)
+    return pause + deadlines.ROUND_TIMES * longest / 1000.0

@@ -23,9 +23,10 @@ def a_digest(host: int, *others: int, epoch: int = 1, rank: int | None = None) -
     return Digest(an_id(host), epoch, 1, members)
 
 
-def leader(number: int) -> Leadership:
-    led = Leadership(a_config(number, claims="at once"))
-    assert led.begin(0.0)
+def leader(number: int, rank: int | None = None) -> Leadership:
+    """A host on a broker that others run: nobody else spoke there."""
+    led = Leadership(a_config(number, claims="when silent", rank=number if rank is None else rank))
+    assert not led.begin(-100.0) and led.on_silence(0.0)
     return led
 
 
@@ -52,12 +53,18 @@ def test_of_two_hosts_the_lower_rank_stays():
 
 
 def test_of_equal_ranks_the_lower_id_stays():
-    first = Leadership(a_config(1, rank=7))
-    second = Leadership(a_config(2, rank=7))
-    first.begin(0.0), second.begin(0.0)
+    first, second = leader(1, rank=7), leader(2, rank=7)
     assert not first.on_digest(a_digest(2, rank=7), 1.0)
     assert second.on_digest(a_digest(1, rank=7), 1.0)
     assert (first.leading, second.leading) == (True, False)
+
+
+def test_who_runs_the_bus_obeys_no_other_hosts_late_word():
+    led = Leadership(a_config(2, claims="at once"))
+    assert led.begin(0.0)
+    assert not led.on_digest(a_digest(1), 1.0) and led.leading
+    led.leave_bus()
+    assert led.on_digest(a_digest(1), 1.0) and led.host == an_id(1)
 
 
 def test_any_number_of_hosts_settles_on_one():
@@ -104,7 +111,8 @@ def test_the_own_digest_coming_back_says_nothing_new():
 
 
 def test_a_host_that_loses_the_bus_resigns_only_if_another_may_claim():
-    assert not leader(1).resign()
+    first = Leadership(a_config(1, claims="at once"))
+    assert first.begin(0.0) and not first.resign()
     host = silent(1)
     assert not host.resign()  # does not lead
     host.on_silence(10.0)

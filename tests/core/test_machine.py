@@ -575,7 +575,8 @@ def test_a_closed_port_says_nothing_of_a_device_that_was_heard_since():
 
 
 def test_a_host_that_steps_down_goes_quiet():
-    node = HostNode()
+    node = HostNode(claims="when silent")
+    assert Lead(True) in node.after(deadlines.CLAIM + 0.1, "beat")
     node.until_plan(1)
     effects = node.hear(0, a_digest(0))
     assert Lead(False) in effects and not node.machine.leadership.leading

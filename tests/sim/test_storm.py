@@ -32,6 +32,8 @@ def test_a_storm_breaks_no_invariant(start: int):
     [
         (90004, 4),  # two hosts used one epoch, and a device that followed the other refused this one's plan
         (110605, 2),  # a device that was apart could not load its part of the active plan again
+        (120197, 2),  # a host heard a late word of the one before, and its bus stayed without one
+        (120249, 10),  # the word that rows were run again was lost while others advanced
         (93156, 10),  # the word that rows were run again was lost, and waited for four minutes
         (93391, 3),  # a plan came again after another, and a session's steps were counted from the start
     ],
