@@ -10,7 +10,7 @@ from swisd.core import deadlines
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.messages import Ask, Digest, Out
-from swisd.core.types import FinishReason, Plan, SamplingParams
+from swisd.core.types import FinishReason, Plan, SamplingParams, Units
 
 LOST = "the swarm's bus is lost: its host is gone or out of reach; trying again"
 MAX_ATTEMPTS = 64
@@ -30,6 +30,7 @@ class Request:
     score_top: int = 0
     model_id: str = ""
     emitted: tuple[int, ...] = ()  # tokens answered before, by a session that this one goes on with
+    alone: tuple[Units, ...] = ()  # spans of the prompt that were answers, and may be held still
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Ended:
     error: str
     plan: Plan | None
     prompt_ms: float
+    alone: tuple[Units, ...] = ()  # spans of the prompt that were run one by one
 
 
 AskerEffect = Publish | SetTimer | CancelTimer | Listen | Answered | Waiting | Ended
@@ -86,6 +88,7 @@ class Asker:
         self._next = 0  # index of the next message of this attempt
         self._early: dict[int, Out] = {}
         self._emitted = list(request.emitted)
+        self._alone = request.alone
         self._rows = 0  # scored positions delivered
         self._seen_rows = 0  # scored positions of this attempt
         self._moved = 0.0
@@ -247,6 +250,10 @@ class Asker:
                 "error", f"the session was lost {MAX_ATTEMPTS} times: the swarm is not stable enough", out
             )
             return
+        if self._submitted and self._alone and not self._emitted:
+            # What the driver knew is lost: all of the prompt is read, and rows of the try before do not fit.
+            self._alone = ()
+            self._attempt += 1
         self._submitted += 1
         self._asked, self._base, self._next, self._moved = plan, len(self._emitted), 0, now
         self._early.clear()
@@ -258,7 +265,7 @@ class Asker:
                 Ask(
                     "start", self.session, request.asker, plan.epoch, request.prompt, tuple(self._emitted),
                     request.stop_ids, request.max_tokens, request.seed, request.sampling, request.score_top,
-                    again=self._submitted > 1 or bool(self._emitted),
+                    again=self._submitted > 1 or bool(self._emitted), alone=self._alone,
                 ),
                 to=plan.pipelines[0].driver,
             )
@@ -303,7 +310,7 @@ class Asker:
     def _end(self, finish: FinishReason, error: str, out: list[AskerEffect], prompt_ms: float = 0.0) -> None:
         self.ended = True
         out.extend((CancelTimer("ask"), CancelTimer("again"), CancelTimer("fit")))
-        out.append(Ended(finish, error, self._asked or self._plan, prompt_ms))
+        out.append(Ended(finish, error, self._asked or self._plan, prompt_ms, self._alone))
 
     def _tell(self, text: str, out: list[AskerEffect]) -> None:
         if text and text != self._said:

@@ -19,6 +19,7 @@ class Kept:
     done: dict[int, int] = field(default_factory=dict)  # layer -> positions that are there by now
     steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
     least: int = 0  # steps below were given up by the driver
+    parked: bool = False  # it ended; its rows are for others
 
     def roll_back(self) -> None:
         """What waits will not run."""
@@ -37,7 +38,12 @@ class Caches:
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._sessions))
+        """Those that run."""
+        return iter([session for session, kept in self._sessions.items() if not kept.parked])
+
+    def parked(self) -> list[str]:
+        """Those that ended and whose rows are kept."""
+        return [session for session, kept in self._sessions.items() if kept.parked]
 
     def over(self, session: str) -> bool:
         """Whether the session ended."""
@@ -108,7 +114,7 @@ class Caches:
     def lose(self, session: str, layers: Iterable[int]) -> None:
         """These layers hold nothing of a session after all."""
         if (kept := self._sessions.get(session)) is not None:
-            for layer in layers:
+            for layer in kept.lengths.keys() & set(layers):
                 kept.lengths[layer] = kept.done[layer] = 0
 
     def keep(self, layers: set[int]) -> list[str]:
@@ -126,13 +132,38 @@ class Caches:
 
     def end(self, session: str, now: float) -> bool:
         """The session is over: rows of it that still come are refused. Returns True if some were held."""
+        self._note_end(session, now)
+        return self.forget(session)
+
+    def park(self, session: str, now: float) -> None:
+        """The session is over, and what it holds stays."""
+        self._note_end(session, now)
+        if (kept := self._sessions.get(session)) is not None:
+            kept.parked, kept.heard = True, now
+            kept.roll_back()
+
+    def fork(self, source: str, session: str, end: int, now: float, *, keep: bool) -> bool:
+        """A session that holds nothing begins with what a parked one holds before `end`. False if not."""
+        kept = self._sessions.get(source)
+        if kept is None or not kept.parked or session in self._sessions or self.over(session):
+            return False
+        if not kept.lengths or min(kept.lengths.values()) < end:
+            return False
+        there = dict.fromkeys(kept.lengths, end)
+        self._sessions[session] = Kept(now, lengths=there, done=dict(there))
+        if keep:
+            kept.heard = now
+        else:
+            del self._sessions[source]
+        return True
+
+    def _note_end(self, session: str, now: float) -> None:
         kept = self._sessions.get(session)
         if kept is not None or session not in self._over:
             last = max([*(step - 1 for step in kept.steps.values()), kept.least]) if kept is not None else -1
             self._over[session] = last, now
         while len(self._over) > ENDED:
             del self._over[next(iter(self._over))]
-        return self.forget(session)
 
     def forget_ended(self, now: float) -> None:
         """Of sessions that ended long ago no rows come any more."""
@@ -155,8 +186,13 @@ class Caches:
         return gone
 
     def silent(self, now: float, seconds: float) -> list[str]:
-        """Sessions of which nothing was heard for so long."""
-        return [session for session, kept in self._sessions.items() if now - kept.heard > seconds]
+        """Sessions of which nothing was heard for so long; those that ended are kept longer."""
+        more = {True: deadlines.PARKED, False: 0.0}
+        return [
+            session
+            for session, kept in self._sessions.items()
+            if now - kept.heard > seconds + more[kept.parked]
+        ]
 
     def _known(self, session: str, now: float) -> Kept:
         return self._sessions.setdefault(session, Kept(now))

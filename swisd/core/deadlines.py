@@ -54,6 +54,7 @@ RENEW = 2.0  # asker to driver: still listening
 AGAIN = 0.1  # an asker whose session was handed back asks again after this, then after twice as long
 LEASE = 12.0  # driver without a renewal: the asker is gone
 KEEP_DONE = 20.0  # a finished session's last messages are kept for a resend
+PARKED = 1800.0  # what an ended session held waits this long for one that begins as it did
 IDLE_SESSION = 120.0  # a worker frees a session's cache after this long without a frame
 NO_FIT = 3.0  # an asker waits this long for a plan when there is none and no device is busy
 PATIENCE = 45.0  # an asker waits this long for any progress before it gives up

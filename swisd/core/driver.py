@@ -1,13 +1,15 @@
 """A device as driver: admits sessions, feeds their rows into the pipeline, says the tokens."""
 
 from dataclasses import replace
+from typing import Literal
 
 from swisd.core import deadlines
 from swisd.core.effects import Activation, CancelTimer, Publish, Sample, Score, SetTimer
 from swisd.core.events import StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
-from swisd.core.recovery import Recovery
+from swisd.core.parked import LEAST, Parked
+from swisd.core.recovery import Prefix, Recovery
 from swisd.core.rounds import Rounds
 from swisd.core.session import Session
 from swisd.core.types import Plan, Scores
@@ -26,6 +28,7 @@ class Driver:
         self._sessions: dict[str, Session] = {}
         self._steps: dict[str, int] = {}  # of sessions that are gone: the step after their last
         self._waiting = Waiting()
+        self._parked = Parked()
         self.rounds = Rounds()
 
     def running(self) -> list[str]:
@@ -58,6 +61,7 @@ class Driver:
     def serve(self, plan: Plan, why: str, now: float, out: Effects) -> None:
         """Another plan is in service: its driver brings the sessions back, any other hands them back."""
         self.rounds.clear()
+        self._parked.clear()  # the devices let go of them, too
         self.recovery.on_plan()
         here = plan.active and self._drives(plan) and self._local.ready_epoch >= plan.epoch
         waiting, room = self._waiting.clear(), plan.context
@@ -149,6 +153,8 @@ class Driver:
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
         self._waiting.sweep(now)
+        for key in self._parked.stale(now):
+            self._let_parked_go(key, out)
         for key, session in list(self._sessions.items()):
             if session.finish is not None:
                 if now - session.finished_at > deadlines.KEEP_DONE:
@@ -205,10 +211,49 @@ class Driver:
                 return
             self._waiting.remove(ask.session)
             self._sessions[session.key] = session
+            prefix = None if ask.again else self._prefix(session, plan.context - used)
+            self._make_room(plan.context - used - session.reserved, out)
             if ask.again:  # whoever held rows of it may hold them still
                 self.recovery.start(session, "it comes from another driver", now, out)
+            elif prefix is not None:
+                self._arm(session, now, out)
+                self.recovery.fork(session, prefix, now, out)
+            elif ask.alone:  # one by one they would take longer than as a part of the prompt
+                self._fail(session, "what was said before is held no more and read again", now, out)
             else:
                 self._go_on(session, now, out)
+
+    def _prefix(self, session: Session, room: int) -> Prefix | None:
+        """What a session can begin with of one that ended.
+
+        Where that was all of it, this one goes on in its place; so it does where there is no room for both.
+        """
+        found = None if session.ask.score_top else self._parked.find(session.history)
+        if found is None:
+            return None
+        key, end = found[0], session.usable(found[1])
+        if (
+            end < LEAST
+            or sum(max(0, after - max(before, end)) for before, after in session.ask.alone) > LEAST
+        ):
+            return None
+        length = self._parked.length(key)
+        keep = end < length - 1 and self._parked.positions + session.reserved <= room
+        if keep:
+            self._parked.use(key, session.started)
+        else:
+            self._parked.remove(key)
+        return Prefix(key, end, keep)
+
+    def _make_room(self, room: int, out: Effects) -> None:
+        """Let those go that were of no use for longest, until the others fit in so many positions."""
+        for key in self._parked:
+            if self._parked.positions > room:
+                self._let_parked_go(key, out)
+
+    def _let_parked_go(self, key: str, out: Effects) -> None:
+        self._parked.remove(key)
+        self._tell_holders("cancel", key, out)
 
     def _go_on(self, session: Session, now: float, out: Effects) -> None:
         self._arm(session, now, out)
@@ -318,14 +363,22 @@ class Driver:
             del self._steps[next(iter(self._steps))]
 
     def _ended(self, session: Session, now: float, out: Effects) -> None:
-        """Free the caches on all devices, and let the next one in."""
+        """Keep or free the caches on all devices, and let the next one in."""
         self.recovery.forget(session.key, out)
         out.append(CancelTimer(f"step:{session.key}"))
+        held = session.history
+        if session.finish in ("stop", "length") and not session.ask.score_top and len(held.ids) >= LEAST:
+            self._parked.add(session.key, held, now)
+            self._tell_holders("park", session.key, out)
+        else:
+            self._tell_holders("cancel", session.key, out)
+        self._admit(now, out)
+
+    def _tell_holders(self, op: Literal["park", "cancel"], session: str, out: Effects) -> None:
         plan = self._local.plan
         if plan is not None and plan.pipelines:
-            for device in self._holders(plan):
-                out.append(Publish(Ask("cancel", session.key, self._local.device, plan.epoch), to=device))
-        self._admit(now, out)
+            word = Ask(op, session, self._local.device, plan.epoch)
+            out.extend(Publish(word, to=device) for device in self._holders(plan))
 
     def _holders(self, plan: Plan) -> list[str]:
         """Devices that may hold rows of a session: those of the plan, and of one that is coming."""

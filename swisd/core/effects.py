@@ -163,6 +163,19 @@ class WriteKv:
 
 
 @dataclass(frozen=True, slots=True)
+class ForkKv:
+    """Give a session, before its steps, what the caches of all layers hold of another one before `end`.
+
+    `keep`: that one keeps its own, too; otherwise it is gone. Comes back: KvFailed if it holds less.
+    """
+
+    source: str
+    session: str
+    end: int
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Steps of this session that were asked for and did not begin need not run: nothing comes back of them.
 
@@ -290,6 +303,7 @@ Effect = (
     | RunStep
     | ReadKv
     | WriteKv
+    | ForkKv
     | GiveUp
     | DropSession
     | SetTimer

@@ -50,11 +50,7 @@ class Journal:
         line.entries.append(Entry(position, rows, payload, size))
         line.size += size
         self.size += size
-        while self.size > self._budget:
-            longest = max(self._lines.values(), key=lambda item: item.size)
-            gone = longest.entries.popleft()
-            longest.size -= gone.size
-            self.size -= gone.size
+        self._trim()
 
     def made(self, session: str, boundary: int, end: int) -> None:
         """Outputs up to `end` were made that need not be kept."""
@@ -79,6 +75,20 @@ class Journal:
             return []
         return found
 
+    def fork(self, source: str, session: str, end: int, *, keep: bool) -> None:
+        """A session takes over what was kept of another one before `end`, where a pass ends there."""
+        for (key, boundary), line in list(self._lines.items()):
+            if key != source:
+                continue
+            here = [entry for entry in line.entries if entry.end <= end]
+            if here and here[-1].end == end:
+                size = sum(entry.size for entry in here)
+                self._lines[session, boundary] = _Line(deque(here), size, end)
+                self.size += size
+            if not keep:
+                self._drop(self._lines.pop((key, boundary)))
+        self._trim()
+
     def forget(self, session: str) -> None:
         """The session is over."""
         for key in [key for key in self._lines if key[0] == session]:
@@ -91,6 +101,13 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def _trim(self) -> None:
+        while self.size > self._budget:
+            longest = max(self._lines.values(), key=lambda item: item.size)
+            gone = longest.entries.popleft()
+            longest.size -= gone.size
+            self.size -= gone.size
 
     def _cut(self, line: _Line, position: int) -> None:
         while line.entries and line.entries[-1].end > position:

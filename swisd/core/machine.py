@@ -174,7 +174,7 @@ class NodeMachine:
                 elif message.op == "moved":
                     if self.service.moving.on_moved(message, event.sender) and self.service.caches_came(out):
                         self.member.beat(now, out)
-                elif message.op in ("probe", "resume", "replay"):
+                elif message.op in ("probe", "resume", "fork", "replay"):
                     self.worker.on_repair(message, event.sender, now, out)
                 else:
                     self.driver.on_repair(message, now, out)
@@ -214,6 +214,8 @@ class NodeMachine:
     def _on_ask(self, ask: Ask, now: float, out: Effects) -> None:
         if ask.op == "cancel":
             self.worker.on_session_end(ask.session, now, out)
+        elif ask.op == "park":
+            self.worker.on_session_parked(ask.session, now)
         elif ask.op == "start":
             self.service.confirm(ask.epoch, now, out)
         self.driver.on_ask(ask, now, out)

@@ -28,6 +28,7 @@ from swisd.core.types import (
 Tokens = Annotated[tuple[Annotated[int, Range(0, 1 << 24)], ...], Items(1 << 17)]
 Rows = Annotated[tuple[tuple[float, ...], ...], Items(1 << 12)]
 Position = Annotated[int, Range(0, 1 << 30)]
+Span = tuple[Position, Position]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,10 @@ class Ask:
     """About a session, to the devices that run it.
 
     The asker starts it (idempotent), renews it while it listens and cancels it; the driver cancels it on its
-    workers; a worker that cannot go on tells the driver by `fail`.
+    workers, or has them keep what they hold (`park`): a session that begins as it did may go on from there.
     """
 
-    op: Literal["start", "renew", "cancel"]
+    op: Literal["start", "renew", "cancel", "park"]
     session: SessionId
     asker: DeviceId
     epoch: Epoch = 0
@@ -139,6 +140,7 @@ class Ask:
     score_top: Annotated[int, Range(0, 100)] = 0  # above 0: teacher-forced scores instead of new tokens
     from_index: Annotated[int, Range(0, 1 << 31)] = 0  # renew: the next message expected; repairs a gap
     again: bool = False  # start: it ran before, so devices may still hold rows of it
+    alone: Annotated[tuple[Span, ...], Items(1024)] = ()  # start: spans of the prompt that were answers once
     note: Note = ""
 
 
@@ -186,6 +188,8 @@ class Repair:
     """How a driver brings a session back to life; all of one epoch and session, numbered by `step`.
 
     `probe`: say what you hold (answered by `held`). `resume`: the same, and forget steps below `step`.
+    `fork`: the same, and take what `source`, which ended, held of positions below `end`, if the session holds
+    nothing; `keep`: `source` keeps them, too.
     `replay`: send your outputs of stage `stage` for positions `[start, end)` again, to be run up to stage
     `until`. `done`: the rows up to `end` are in the caches of stage `until`. `fail`: the session is stuck at
     the sender for the reason in `note`; `step` is the one concerned.
@@ -194,7 +198,7 @@ class Repair:
     `[start, end)` of all sessions; `moved`: what I had of them is on its way.
     """
 
-    op: Literal["probe", "resume", "held", "replay", "done", "fail", "move", "moved"]
+    op: Literal["probe", "resume", "fork", "held", "replay", "done", "fail", "move", "moved"]
     session: SessionId
     epoch: Epoch
     step: Annotated[int, Range(0, 1 << 31)]
@@ -204,6 +208,8 @@ class Repair:
     until: Annotated[int, Range(0, 1023)] = 0
     start: Position = 0
     end: Position = 0
+    source: SessionId | None = None
+    keep: bool = False
     note: Note = ""
 
 

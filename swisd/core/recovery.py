@@ -6,7 +6,7 @@ what was under way is fed anew, and what it says does not change by that.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from swisd.core import deadlines
 from swisd.core.effects import Activation, CancelTimer, Notice, Publish, SetTimer
@@ -22,6 +22,15 @@ MAX_WAITS = 5
 MOST_SLACK = 32.0  # some 20 s in which a step did not move, although everybody answered
 
 
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The first `end` positions of a session that ended; `keep`: others may want them, too."""
+
+    session: str
+    end: int
+    keep: bool
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try to bring a session back: who still has to answer, what they hold, what is run again."""
@@ -32,6 +41,7 @@ class Attempt:
     step: int = 0  # answers name it, and rows from it on are new
     looking: bool = False  # only a look: nothing was forgotten yet
     pausing: bool = False  # before it is tried again
+    prefix: Prefix | None = None  # what it begins with
     asked: int = 0  # times that those who do not answer were asked
     silent: set[str] = field(default_factory=set)
     held: dict[int, Held] = field(default_factory=dict)
@@ -89,6 +99,11 @@ class Recovery:
         else:
             self._ask("resume", attempt, now, out)
 
+    def fork(self, session: Session, prefix: Prefix, now: float, out: Effects) -> None:
+        """Begin with what the devices hold of a session that ended."""
+        session.take_over(prefix.end)
+        self._ask("fork", Attempt(session, "", now, prefix=prefix), now, out)
+
     def look(self, session: Session, now: float, out: Effects) -> None:
         """A step is late: find out where it is, without forgetting it."""
         if session.key not in self._attempts:
@@ -110,7 +125,7 @@ class Recovery:
         for session, attempt in self._attempts.items():
             if attempt.silent:
                 attempt.asked = 0
-                self._publish("probe" if attempt.looking else "resume", attempt, attempt.silent, out)
+                self._publish(_question(attempt), attempt, attempt.silent, out)
                 out.append(SetTimer(f"repair:{session}", now + deadlines.REGROUP))
 
     def on_plan(self) -> None:
@@ -169,7 +184,7 @@ class Recovery:
         if attempt.asked > 1:  # a word may be lost once
             for device in sorted(attempt.silent):
                 self._name("suspect", device, plan, f"{self._local.name_of(device)} does not answer", out)
-        self._publish("probe" if attempt.looking else "resume", attempt, attempt.silent, out)
+        self._publish(_question(attempt), attempt, attempt.silent, out)
         pause = deadlines.ANSWER * min(max(attempt.asked, 1), 5)
         out.append(SetTimer(f"repair:{session}", now + pause))
 
@@ -180,7 +195,7 @@ class Recovery:
         self._attempts[session.key] = attempt
         if plan is None or not plan.pipelines:
             return
-        if op == "resume":
+        if op != "probe":
             session.next_step += 1  # older ones are forgotten everywhere
             session.floor = session.next_step
         attempt.step = session.next_step
@@ -190,9 +205,10 @@ class Recovery:
 
     def _publish(self, op: str, attempt: Attempt, devices: set[str], out: Effects) -> None:
         session = attempt.session
-        for device in sorted(devices):
-            word = Repair(op, session.key, session.epoch, attempt.step, self._local.device)  # type: ignore[arg-type]
-            out.append(Publish(word, to=device))
+        word = Repair(op, session.key, session.epoch, attempt.step, self._local.device)  # type: ignore[arg-type]
+        if op == "fork" and (prefix := attempt.prefix) is not None:
+            word = replace(word, source=prefix.session, end=prefix.end, keep=prefix.keep)
+        out.extend(Publish(word, to=device) for device in sorted(devices))
 
     def _judge(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
         stages = plan.pipelines[0].stages
@@ -202,8 +218,20 @@ class Recovery:
         held = [attempt.held[number] for number in range(len(stages))]
         if attempt.looking:
             self._found(attempt, held, plan, now, out)
+        elif attempt.prefix is not None and any(item.length < attempt.prefix.end for item in held):
+            self._without_prefix(attempt, now, out)
         else:
             self._rebuild(attempt, held, plan, now, out)
+
+    def _without_prefix(self, attempt: Attempt, now: float, out: Effects) -> None:
+        """Some device let it go. What was an answer once is then quicker read as a part of the prompt."""
+        session = attempt.session
+        self.forget(session.key, out)
+        session.start_over()
+        if session.ask.alone:
+            self._give_up(session, "what was said before is held no more and read again", now, out)
+        else:
+            self._feed(session, now, out)
 
     def _found(self, attempt: Attempt, held: list[Held], plan: Plan, now: float, out: Effects) -> None:
         """Where a late step is: on its way and lost, or with a device that is slow."""
@@ -317,6 +345,9 @@ class Recovery:
         session = attempt.session
         self.forget(session.key, out)
         took = now - attempt.began
+        if attempt.prefix is not None:
+            self._feed(session, now, out)
+            return
         again = "nothing had to be run again"
         if attempt.rows:
             again = f"replayed {attempt.rows} positions in {now - attempt.replay_at:.2f} s"
@@ -348,3 +379,10 @@ def _replay_s(session: Session, rows: int, plan: Plan) -> float:
     pause = deadlines.REPLAY * 2.0 ** min(session.tries - 1, 4)
     longest = max(rows * plan.prediction.prompt_token_ms, *plan.prediction.stage_ms, 0.0)
     return pause + deadlines.ROUND_TIMES * longest / 1000.0
+
+
+def _question(attempt: Attempt) -> str:
+    """What a device is asked that did not answer yet."""
+    if attempt.looking:
+        return "probe"
+    return "resume" if attempt.prefix is None else "fork"

@@ -1,16 +1,19 @@
 """One session at its driver: which rows to run next, and what each answer means.
 
 A session is a list of passes. Prompt tokens go in chunks; tokens that were already answered (when a session
-is continued after a failure) go one by one, because one-token steps and longer passes differ in their last
-bits; then each new token is one step. Everything is derived from the ask, so any driver can take it up.
+is continued after a failure, or where the prompt goes on with an earlier answer) go one by one, because
+one-token steps and longer passes differ in their last bits; then each new token is one step. Everything is
+derived from the ask, so any driver can take it up.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from swisd.core.effects import Sample, Score
+from swisd.core.history import History, history, together
 from swisd.core.messages import Ask, Out
-from swisd.core.types import FinishReason, Slot
+from swisd.core.types import FinishReason, Slot, Units
 
 CHUNK = 128  # rows of a prompt pass: fixed, never by plan, so that every plan gives the same bits
 
@@ -46,6 +49,7 @@ class Session:
     max_tokens: int
     started: float
     renewed: float
+    begins: int = 0  # positions before were taken over from another session
     todo: deque[Pass] = field(default_factory=deque)
     running: dict[int, Pass] = field(default_factory=dict)
     fed_at: dict[int, float] = field(default_factory=dict)  # step -> when its rows were fed
@@ -148,11 +152,55 @@ class Session:
         more = window - len(last)
         return (*self.ask.prompt[-more:], *last) if more > 0 else tuple(last)
 
+    @property
+    def history(self) -> History:
+        """What the caches hold of it, once all that was fed has run."""
+        return history(self.ask.prompt, self.ask.alone, self.emitted, whole=self.finish != "length")
+
+    def usable(self, agreed: int) -> int:
+        """How many of the first `agreed` positions can be taken over, so that all others run as they would.
+
+        The last one must be run, for what comes next, and no pass may be left with one row.
+        """
+        at = min(agreed, len(self.ask.prompt) + len(self.emitted) - 1)
+        for start, end in self._together():
+            if start < at < end:
+                at = min(at, end - 2)
+                return at if at - start > 1 else start
+        return at
+
+    def answers_from(self, position: int) -> int:
+        """Positions of the prompt from this one on that were answers once, and run one by one again."""
+        return sum(max(0, end - max(start, position)) for start, end in self.ask.alone)
+
+    def take_over(self, position: int) -> None:
+        """Positions before are held already: the rest is run."""
+        self.begins = position
+        self.line_up(position)
+
+    def start_over(self) -> None:
+        """Nothing is held."""
+        self.begins = 0
+        self.line_up(0)
+
+    def _together(self) -> list[Units]:
+        return together(len(self.ask.prompt), self.ask.alone)
+
+    def _sizes(self) -> list[int]:
+        """Rows of each pass of the prompt."""
+        sizes: list[int] = []
+        for start, end in [*self._together(), (len(self.ask.prompt), len(self.ask.prompt))]:
+            sizes += [1] * (start - sum(sizes))
+            parts = (start, self.begins, end) if start < self.begins < end else (start, end)
+            for first, last in pairwise(parts):
+                sizes += chunk_sizes(last - first)
+        return sizes
+
     def _all_passes(self) -> list[Pass]:
         ask = self.ask
         passes: list[Pass] = []
         position = 0
-        for size in chunk_sizes(len(ask.prompt)):
+        for size in self._sizes():
             ids = ask.prompt[position : position + size]
             passes.append(Pass(position, ids, size if ask.score_top else 0))
             position += size

@@ -79,6 +79,9 @@ def refusal(ask: Ask, plan: Plan, manifest: Manifest | None) -> str:
             f"prompt and answer have {known} tokens, the swarm's memory holds {room} under this plan: "
             "offer more memory (swisd up --memory)"
         )
+    edges = [edge for span in ask.alone for edge in span]
+    if edges and (sorted(set(edges)) != edges or edges[-1] >= len(ask.prompt) or ask.score_top):
+        return "the spans that were answers once are not in order, or not in the prompt"
     largest = max((*ask.prompt, *ask.emitted))
     if manifest is not None and largest >= manifest.vocab:
         return f"the prompt holds token {largest}, the model's vocabulary has {manifest.vocab}"

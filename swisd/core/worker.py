@@ -8,6 +8,7 @@ from swisd.core.effects import (
     TO_THE_END,
     Activation,
     DropSession,
+    ForkKv,
     GiveUp,
     Notice,
     Publish,
@@ -58,6 +59,8 @@ class Worker:
         self._stages = stages
         layers = {unit for _, stage in stages for unit in range(stage.start, stage.end)}
         self.journal.keep_boundaries({stage.end for _, stage in stages} if same_model else set())
+        for session in self.caches.parked():  # their driver may be another one, which knows nothing of them
+            self._forget(session, out)
         for session in self.caches:
             out.append(GiveUp(session, plan.epoch, 0))
         for session in self.caches.keep(layers if same_model else set()):
@@ -216,17 +219,25 @@ class Worker:
             return
         if plan.pipelines[0].driver != sender:
             return
-        if repair.op == "resume":
+        if repair.op == "fork" and repair.source is not None:
+            self._fork(repair, repair.source, now, out)
+        if repair.op in ("resume", "fork"):
             if not self.caches.give_up(repair.session, repair.step, now):
                 self._local.drop("repair of a session that ended")
                 return
             out.append(GiveUp(repair.session, plan.epoch, repair.step))
-        if repair.op in ("probe", "resume"):
+        if repair.op in ("probe", "resume", "fork"):
             held = tuple(self._held(number, stage, repair.session) for number, stage in self._stages)
             answer = Repair("held", repair.session, plan.epoch, repair.step, self._local.device, held)
             out.append(Publish(answer, to=sender))
         elif repair.op == "replay":
             self._replay(repair, plan, now, out)
+
+    def _fork(self, repair: Repair, source: str, now: float, out: Effects) -> None:
+        """Another session's rows become this one's; on a repeated word they did already."""
+        if self.caches.fork(source, repair.session, repair.end, now, keep=repair.keep):
+            self.journal.fork(source, repair.session, repair.end, keep=repair.keep)
+            out.append(ForkKv(source, repair.session, repair.end, repair.keep))
 
     def _held(self, number: int, stage: Stage, session: str) -> Held:
         length = self.caches.length(session, self._layers(stage))
@@ -298,13 +309,20 @@ class Worker:
         if self.caches.end(session, now):
             out.append(DropSession(session))
 
+    def on_session_parked(self, session: str, now: float) -> None:
+        """It ended; its rows stay for one that begins as it did."""
+        self.caches.park(session, now)
+
     def sweep(self, now: float, out: Effects) -> None:
         """Free sessions whose driver fell silent."""
         self.caches.forget_ended(now)
         for session in self.caches.silent(now, deadlines.IDLE_SESSION):
-            self.journal.forget(session)
-            self.caches.forget(session)
-            out.append(DropSession(session))
+            self._forget(session, out)
+
+    def _forget(self, session: str, out: Effects) -> None:
+        self.journal.forget(session)
+        self.caches.forget(session)
+        out.append(DropSession(session))
 
     # --- words -------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from swisd.core.effects import GiveUp, KvRows, LoadShards, ReadKv, RunStep
+from swisd.core.effects import ForkKv, GiveUp, KvRows, LoadShards, ReadKv, RunStep
 from swisd.core.errors import SwisdError
 from swisd.core.events import (
     Event,
@@ -22,7 +22,7 @@ from swisd.core.events import (
     StepDone,
     StepFailed,
 )
-from swisd.core.model import Manifest
+from swisd.core.model import MAX_UNITS, Manifest
 from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand, Job
 from swisd.node.hops import HopTimes, clock
@@ -116,6 +116,13 @@ class Compute:
     def write_kv(self, kv: KvRows) -> None:
         """Put rows into the caches."""
         self._submit(lambda: self._shards.write(kv), lambda reason: KvFailed(kv.session, kv.units, reason))
+
+    def fork_kv(self, effect: ForkKv) -> None:
+        """Give a session the rows of another one that ended."""
+        units = 0, MAX_UNITS
+        self._submit(
+            lambda: self._shards.fork(effect), lambda reason: KvFailed(effect.session, units, reason)
+        )
 
     def measure(self, manifest: Manifest, model: str, memory_limit: int) -> None:
         """Measure this device with the model's shard graph."""

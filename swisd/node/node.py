@@ -10,6 +10,7 @@ from swisd.core.effects import (
     CancelTimer,
     DropSession,
     Effect,
+    ForkKv,
     GiveUp,
     Knock,
     KvRows,
@@ -250,6 +251,8 @@ class Node:
                 self._compute.read_kv(effect)
             case WriteKv():
                 self._compute.write_kv(effect.kv)
+            case ForkKv():
+                self._compute.fork_kv(effect)
             case SetTimer():
                 self._set_timer(effect)
             case CancelTimer():

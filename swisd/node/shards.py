@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import KvRows, LoadShards, ReadKv
+from swisd.core.effects import ForkKv, KvRows, LoadShards, ReadKv
 from swisd.core.errors import ModelError, SwisdError
 from swisd.core.events import Event, LoadFailed, LoadProgress, ShardsLoaded
 from swisd.core.model import Manifest
@@ -93,6 +93,10 @@ class Shards:
         """Raises `ModelError` if they do not fit, `ValueError` if their bytes do not."""
         store = self._rows_store()
         store.write(kv.session, kv.units, kv.position, kv_array(kv, store.width))
+
+    def fork(self, effect: ForkKv) -> None:
+        """Raises `ModelError` if the rows are not all here."""
+        self._rows_store().fork(effect.source, effect.session, effect.end, keep=effect.keep)
 
     def _rows_store(self) -> "KvStore":
         if self._store is None:

@@ -258,6 +258,30 @@ class KvStore:
             del found
             heap.give_back()
 
+    def fork(self, source: str, session: str, end: int, *, keep: bool) -> None:
+        """Give a session that has no rows the first `end` positions of another one, in all its layers.
+
+        `keep`: as a copy; otherwise the other one is gone, and what lies behind them is forgotten. Raises
+        `ModelError`, and changes nothing, where that holds less or this holds anything.
+        """
+        found = self._sessions.get(source)
+        if found is None or not found.layers or session in self._sessions:
+            raise ModelError(f"session {session} cannot go on with the rows of {source}")
+        least = min(rows.length for rows in found.layers.values())
+        if not 1 <= end <= least:
+            raise ModelError(f"session {source}: {end} positions are asked for, {least} are here")
+        if not keep:
+            self._sessions[session] = self._sessions.pop(source)
+            for rows in found.layers.values():
+                rows.length = end
+            return
+        layers = sorted(found.layers)
+        for layer, mine in zip(layers, self.reserve(session, layers, end), strict=True):
+            theirs = found.layers[layer]
+            mine.key[:, :, :end] = theirs.key[:, :, :end]
+            mine.value[:, :, :end] = theirs.value[:, :, :end]
+            mine.length = end
+
     def keep(self, units: Sequence[Units]) -> None:
         """Own these units from now on, and free the rows of all others."""
         self._owned = tuple(units)

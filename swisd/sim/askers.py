@@ -9,7 +9,7 @@ from swisd.core.asker import Answered, Asker, Ended, Listen, Request, Waiting
 from swisd.core.effects import CancelTimer, Knock, MoveBus, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started
 from swisd.core.search import BusSearch
-from swisd.core.types import SamplingParams
+from swisd.core.types import SamplingParams, Units
 from swisd.sim.bus import EXTERNAL, Broker, Client
 from swisd.wire.topics import Kind, Topic
 
@@ -39,14 +39,24 @@ class Askers:
         self.news = 0  # counts what changed in any stream
         self._listeners: dict[str, list[str]] = {}  # session -> who reads of it; keys sort by age
 
-    def ask(self, prompt: tuple[int, ...], count: int, *, seed: int = 1, score_top: int = 0) -> str:
+    def ask(
+        self,
+        prompt: tuple[int, ...],
+        count: int,
+        *,
+        seed: int = 1,
+        score_top: int = 0,
+        alone: tuple[Units, ...] = (),
+    ) -> str:
         """Submit a session; returns its key in `streams`."""
         from swisd.sim.world import kept_by
 
         world = self._world
         number = len(self.streams) + 1
         key = f"a{number:013x}00"
-        request = Request(key, f"f{number:015x}", prompt, count, SamplingParams(), seed, (), score_top)
+        request = Request(
+            key, f"f{number:015x}", prompt, count, SamplingParams(), seed, (), score_top, alone=alone
+        )
         stream = Stream(Asker(request))
         self.streams[key] = self.open[key] = stream
         self.news += 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from swisd.core.effects import (
     CancelTimer,
     DropSession,
+    ForkKv,
     GetManifest,
     GiveUp,
     KeepShards,
@@ -51,6 +52,7 @@ from swisd.core.events import (
     StepFailed,
 )
 from swisd.core.machine import NodeMachine
+from swisd.core.model import MAX_UNITS
 from swisd.core.types import Holding, PeerLink, Profile, Units
 from swisd.sim.toy import MODEL, MODEL_ID, ToyShard
 from swisd.wire.messages import decode_message
@@ -122,7 +124,7 @@ class Hands:
                 device.timers.pop(effect.name, None)
             case GiveUp():
                 device.floors[effect.session] = effect
-            case RunStep() | ReadKv() | WriteKv() | DropSession() | KeepShards() | LoadShards():
+            case RunStep() | ReadKv() | WriteKv() | ForkKv() | DropSession() | KeepShards() | LoadShards():
                 device.queue.append(effect)
                 self._next(ident, device)
             case GetManifest():
@@ -230,6 +232,10 @@ class Hands:
                         effect.epoch, effect.session, effect.units, effect.position, effect.rows, payload
                     )
                     self.later(0.0005, ident, KvRead(effect.device, kv), device)
+            case ForkKv():
+                if not device.shard.fork(effect.source, effect.session, effect.end, keep=effect.keep):
+                    failed = KvFailed(effect.session, (0, MAX_UNITS), "rows that are not here")
+                    self.later(0.0005, ident, failed, device)
             case WriteKv():
                 kv = effect.kv
                 owned = set(range(*kv.units)) <= device.owned

@@ -111,8 +111,11 @@ class Invariants:
     def expected(self, key: str) -> list[int]:
         """All tokens of a stream, as one undisturbed device gives them."""
         if key not in self._expected:
-            request = self.world.streams[key].asker._request
-            self._expected[key] = toy_tokens(self.world.manifest, request.prompt, request.max_tokens)
+            asker = self.world.streams[key].asker
+            request = asker._request
+            self._expected[key] = toy_tokens(
+                self.world.manifest, request.prompt, request.max_tokens, asker._alone
+            )
         return self._expected[key]
 
     def idle(self) -> None:

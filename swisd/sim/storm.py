@@ -10,7 +10,9 @@ from hashlib import sha256
 from random import Random
 
 from swisd.core.effects import Notice
+from swisd.core.history import history
 from swisd.core.placement import Wish, place
+from swisd.core.types import Units
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.invariants import Invariants, Violation, require, run_to_active
 from swisd.sim.mishaps import ALL, KINDS, Mishaps, add_device
@@ -22,6 +24,7 @@ CALM_S = 240.0  # with nothing hurt and no stream moving, this long is a hang
 END_S = 900.0  # after the last mishap healed, every session must have ended
 REST_S = 60.0  # then the swarm finds back to a plan, and forgets its sessions
 MOST_WAITING = 12  # sessions at once: more only show how slow the devices are
+MOST_KNOWN = 600  # tokens of a conversation that somebody goes on with
 TAIL = 40  # lines of the transcript that a violation shows
 
 
@@ -183,9 +186,29 @@ class Storm:
         prompt = tuple(self.random.randrange(64) for _ in range(length))
         score = self.random.choice((1, 3)) if self.random.random() < 0.1 else 0
         count = 0 if score else self.random.choice((1, 10, 30, 60))
-        self.world.ask(prompt, count, seed=self.random.randrange(1 << 30), score_top=score)
-        wish = f"scores of {length} tokens" if score else f"{count} tokens after {length}"
-        self.world.say(f"-- asker {len(self.world.streams)} wants {wish}")
+        before, alone = ((), ()) if score else self._before()
+        prompt = before + prompt
+        self.world.ask(prompt, count, seed=self.random.randrange(1 << 30), score_top=score, alone=alone)
+        wish = f"scores of {length} tokens" if score else f"{count} tokens after {len(prompt)}"
+        self.world.say(f"-- asker {len(self.world.streams)} wants {wish}, {len(before)} of them known")
+
+    def _before(self) -> tuple[tuple[int, ...], tuple[Units, ...]]:
+        """What an earlier asker said and heard, or the first part of that: people go on with a conversation,
+        and ask twice about one text."""
+        streams = list(self.world.streams.values())
+        if not streams or self.random.random() < 0.5:
+            return (), ()
+        stream = self.random.choice(streams[-8:])
+        ended = stream.ended
+        if ended is None or ended.finish not in ("stop", "length") or stream.scores:
+            return (), ()
+        whole = ended.finish == "stop"
+        said = history(stream.asker._request.prompt, ended.alone, stream.tokens, whole=whole)
+        if len(said.ids) > MOST_KNOWN:
+            return (), ()
+        if self.random.random() < 0.7:
+            return said.ids, said.alone
+        return said.ids[: self.random.randrange(len(said.ids) + 1)], ()
 
     def _watch(self) -> None:
         """Nobody waits for nothing: with all healed, some stream moves or ends."""

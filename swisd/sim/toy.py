@@ -1,12 +1,14 @@
 """A toy model for simulations: every unit mixes in its index, the position and all rows before.
 
-A wrong order, a lost or repeated row or a stale cache changes every token after it, so equal tokens mean
-equal histories. Integers only: the same on every machine.
+A wrong order, a lost or repeated row or a stale cache changes every token after it, and so does a row that
+ran alone where it ran together with others at first: equal tokens mean equal histories. Integers only: the
+same on every machine.
 """
 
 from dataclasses import dataclass, field
 
 from swisd.core.effects import Activation, Sample, Score
+from swisd.core.history import together
 from swisd.core.model import Blob, Manifest, Unit
 from swisd.core.types import Scores, Units
 
@@ -54,7 +56,10 @@ class ToyShard:
         rows: list[int] = list(activation.payload)
         head = self.manifest.n_units - 1
         for unit in range(start, min(end, head)):
-            rows = [self._unit(unit, slot.session, slot.position + at, row) for at, row in enumerate(rows)]
+            kind = min(len(rows), 2)
+            rows = [
+                self._unit(unit, slot.session, slot.position + at, row, kind) for at, row in enumerate(rows)
+            ]
         if end >= head and start < head:
             rows = rows[len(rows) - slot.logits :] if slot.logits else []
         if end <= head:
@@ -79,18 +84,29 @@ class ToyShard:
             cache[position:] = row
         return True
 
+    def fork(self, source: str, session: str, end: int, *, keep: bool) -> bool:
+        """Give a session the first states of another one in all layers; False if there are fewer."""
+        found = [(unit, cache) for (key, unit), cache in self.caches.items() if key == source]
+        if not found or any(len(cache) < end for _, cache in found):
+            return False
+        for unit, cache in found:
+            self.caches[session, unit] = cache[:end]
+        if not keep:
+            self.drop(source)
+        return True
+
     def drop(self, session: str) -> None:
         for key in [key for key in self.caches if key[0] == session]:
             del self.caches[key]
 
-    def _unit(self, unit: int, session: str, position: int, row: int) -> int:
+    def _unit(self, unit: int, session: str, position: int, row: int, kind: int) -> int:
         if unit == 0:
             return _mix(row, 7)
         cache = self.caches.setdefault((session, unit), [])
         if position > len(cache):
             raise ValueError(f"row at {position} but the cache of {session} holds {len(cache)}")
         del cache[position:]
-        cache.append(_mix(unit, position, row, cache[-1] if cache else 0))
+        cache.append(_mix(unit, position, row, cache[-1] if cache else 0, kind))
         return cache[-1]
 
 
@@ -100,16 +116,26 @@ def _scores(rows: list[int], score: Score, vocab: int) -> Scores:
     return Scores(ids, logprobs, tuple(-1.0 if token is not None else None for token in score.next_ids))
 
 
-def toy_tokens(manifest: Manifest, prompt: tuple[int, ...], count: int) -> list[int]:
-    """The tokens that one undisturbed device gives: what every simulated stream is compared with."""
+def toy_tokens(
+    manifest: Manifest, prompt: tuple[int, ...], count: int, alone: tuple[Units, ...] = ()
+) -> list[int]:
+    """The tokens that one undisturbed device gives: what every simulated stream is compared with.
+
+    `alone` are spans of the prompt that run one by one, as answers do.
+    """
     shard, ids, tokens = ToyShard(manifest), list(prompt), []
+    spans = together(len(prompt), alone)
+    kinds = [2 if any(start <= at < end for start, end in spans) else 1 for at in range(len(prompt))]
     position = 0
     for _ in range(count):
-        rows = ids[position:]
-        states = list(rows)
+        states = ids[position:]
         for unit in range(manifest.n_units - 1):
-            states = [shard._unit(unit, "solo", position + at, row) for at, row in enumerate(states)]
+            states = [
+                shard._unit(unit, "solo", position + at, row, kinds[position + at])
+                for at, row in enumerate(states)
+            ]
         position = len(ids)
         tokens.append(_mix(states[-1], 1) % manifest.vocab)
         ids.append(tokens[-1])
+        kinds.append(1)
     return tokens
