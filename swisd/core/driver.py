@@ -218,7 +218,7 @@ class Driver:
             elif prefix is not None:
                 self._arm(session, now, out)
                 self.recovery.fork(session, prefix, now, out)
-            elif ask.alone:  # one by one they would take longer than as a part of the prompt
+            elif session.answers_from(0) > LEAST:  # one by one they take longer than as a part of the prompt
                 self._fail(session, "what was said before is held no more and read again", now, out)
             else:
                 self._go_on(session, now, out)
@@ -232,10 +232,7 @@ class Driver:
         if found is None:
             return None
         key, end = found[0], session.usable(found[1])
-        if (
-            end < LEAST
-            or sum(max(0, after - max(before, end)) for before, after in session.ask.alone) > LEAST
-        ):
+        if end < LEAST or session.answers_from(end) > LEAST:
             return None
         length = self._parked.length(key)
         keep = end < length - 1 and self._parked.positions + session.reserved <= room

@@ -93,9 +93,14 @@ class Node:
     def __init__(self, number: int = 1, **config: object) -> None:
         self.machine = NodeMachine(a_config(number, **config))
         self.now = 100.0
+        self.twice = set[int]()  # epochs that two hosts used
 
     def do(self, event: Any) -> list[Effect]:
-        return self.machine.handle(event, self.now)
+        effects = self.machine.handle(event, self.now)
+        local = self.machine.local
+        if local.coming is not None and local.plan is not None and local.coming.epoch == local.plan.epoch:
+            self.twice.add(local.plan.epoch)
+        return effects
 
     def hear(self, number: int, message: Any) -> list[Effect]:
         return self.do(Received(an_id(number), message))
@@ -669,16 +674,18 @@ class Fate:
             case 0:
                 return self.plan(epoch, number)
             case 1 | 2 | 3:
-                prompt = tuple(self.random.randrange(1001) for _ in range(pick((0, 1, 3, 60, 150, 300))))
+                length = pick((0, 1, 3, 60, 150, 300))
+                fresh = tuple(self.random.randrange(1001) for _ in range(length))
+                prompt = pick((fresh, fresh, tuple(range(length))))  # some begin as others did
                 scoring, emitted = self.random.random() < 0.2, pick(((), (), (7, 8)))
                 most = self.random.randrange(6)
                 ask = a_start(
                     self.key(), prompt, epoch=epoch, emitted=emitted, max_tokens=most, score_top=int(scoring),
-                    stop_ids=(5,),
+                    stop_ids=(5,), alone=pick(((), (), ((20, 50),))),
                 )  # fmt: skip
                 return Received("f" * 16, ask)
             case 4 | 5:
-                op = pick(("renew", "renew", "cancel"))
+                op = pick(("renew", "renew", "renew", "cancel", "park"))
                 ask = Ask(op, self.key(), an_id(number), epoch, from_index=self.random.randrange(3))
                 return Received(an_id(number), ask)
             case 6 | 7:
@@ -785,7 +792,11 @@ class Fate:
         if plan is not None and plan.pipelines and worker.stages and self.random.random() < 0.5:
             driver, (stage, _) = plan.pipelines[0].driver, pick(worker.stages)
             key = pick(list(worker.caches) or [self.key()])
-            op = pick(("replay", "replay", "probe", "resume"))
+            op = pick(("replay", "replay", "probe", "resume", "fork"))
+            if op == "fork":
+                source = pick(worker.caches.parked() or [self.key()])
+                word = Repair("fork", self.key(), plan.epoch, 9, driver, end=pick((1, 3)), source=source)
+                return Received(driver, replace(word, keep=self.random.random() < 0.5))
             again = Repair(op, key, plan.epoch, 9, driver, (), stage, stage + 1, 0, pick((1, 3, 60)))
             return Received(driver, again)
         coming = self.node.machine.local.coming
@@ -846,7 +857,7 @@ def test_nothing_that_happens_breaks_a_machine(claims: str):
             ran |= {word.op for word in said(effects, Repair)}  # type: ignore[union-attr]
             ran |= {"replay" for frame in kinds(effects, SendFrame) if frame.activation.until != TO_THE_END}
     assert ran >= {
-        "RunStep", "SendFrame", "DropSession", "LoadShards", "KeepShards", "WriteKv", "ReadKv",
+        "RunStep", "SendFrame", "DropSession", "LoadShards", "KeepShards", "WriteKv", "ReadKv", "ForkKv",
         "length", "stop", "error", "cancelled", "None",
         "probe", "resume", "held", "replay", "move",
     }  # fmt: skip
@@ -882,8 +893,7 @@ def check_effects(node: Node, effects: list[Effect], timers: set[str]) -> None:
                 assert stage.device == (ME if isinstance(effect, RunStep) else effect.device)
                 assert not isinstance(effect, RunStep) or effect.units == stage.units
                 # Another host's plan of the same epoch takes the readiness away while it is prepared.
-                twice = local.coming is not None and local.coming.epoch == local.plan.epoch
-                assert local.ready_epoch >= local.plan.epoch or twice
+                assert local.ready_epoch >= local.plan.epoch or local.plan.epoch in node.twice
             case LoadShards():
                 assert local.newest is not None and effect.epoch == local.newest.epoch
             case ReadKv() | SendKv() | WriteKv():

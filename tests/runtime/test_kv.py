@@ -332,3 +332,33 @@ def test_the_bound_on_sessions_can_change(store: KvStore) -> None:
 def test_a_manifest_without_shapes_is_one_clear_line(config: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="KV cache"):
         KvStore(replace(M, config=config), 100)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_session_goes_on_with_the_rows_of_another_one(kind: Kind, keep: bool) -> None:
+    """Its bits are those of a session that ran all of it; the other one is as it was, or gone."""
+    store = kind.store()
+    shard = kind.shard(0, kind.manifest.n_units, store)
+    first, whole = (np.arange(n, dtype=np.int64) % 7 + 3 for n in (9, 14))
+    shard.run([Slot("first", 0, 9, 1)], first)
+    expected = shard.run([Slot("whole", 0, 14, 1)], whole)
+    store.fork("first", "second", 6, keep=keep)
+    got = shard.run([Slot("second", 6, 8, 1)], whole[6:])
+    assert np.array_equal(got, expected)
+    units = 0, kind.manifest.n_units
+    assert store.length("first", units) == (9 if keep else 0)
+    if keep:
+        again = shard.run([Slot("first", 9, 5, 1)], whole[9:])
+        assert np.array_equal(again, expected)
+    for session in ("first", "second", "whole"):
+        store.drop(session)
+    assert store.nbytes() == 0
+
+
+def test_rows_that_are_not_here_are_not_given_to_another_session(store: KvStore) -> None:
+    store.write("a", (1, 3), 0, np.ones((2, 5, store.width), np.float32))
+    before = store.nbytes()
+    for source, session, end in (("b", "c", 1), ("a", "c", 6), ("a", "c", 0), ("a", "a", 2)):
+        with pytest.raises(ModelError):
+            store.fork(source, session, end, keep=True)
+    assert store.nbytes() == before and store.length("a", (1, 3)) == 5
