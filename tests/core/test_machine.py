@@ -685,8 +685,10 @@ class Fate:
                 )  # fmt: skip
                 return Received("f" * 16, ask)
             case 4 | 5:
-                op = pick(("renew", "renew", "renew", "cancel", "park"))
-                ask = Ask(op, self.key(), an_id(number), epoch, from_index=self.random.randrange(3))
+                op = pick(("renew", "renew", "renew", "renew", "renew", "cancel", "park"))
+                held = list(self.node.machine.worker.caches) if op == "park" else []
+                key = pick(held or [self.key()])
+                ask = Ask(op, key, an_id(number), epoch, from_index=self.random.randrange(3))
                 return Received(an_id(number), ask)
             case 6 | 7:
                 rows = self.random.randrange(3)
@@ -792,10 +794,11 @@ class Fate:
         if plan is not None and plan.pipelines and worker.stages and self.random.random() < 0.5:
             driver, (stage, _) = plan.pipelines[0].driver, pick(worker.stages)
             key = pick(list(worker.caches) or [self.key()])
-            op = pick(("replay", "replay", "probe", "resume", "fork"))
+            op = pick(("replay", "replay", "replay", "probe", "resume", "fork"))
             if op == "fork":
                 source = pick(worker.caches.parked() or [self.key()])
-                word = Repair("fork", self.key(), plan.epoch, 9, driver, end=pick((1, 3)), source=source)
+                fresh = f"{self.random.randrange(6, 12):016x}"
+                word = Repair("fork", fresh, plan.epoch, 9, driver, end=pick((1, 3)), source=source)
                 return Received(driver, replace(word, keep=self.random.random() < 0.5))
             again = Repair(op, key, plan.epoch, 9, driver, (), stage, stage + 1, 0, pick((1, 3, 60)))
             return Received(driver, again)
@@ -844,7 +847,7 @@ def test_nothing_that_happens_breaks_a_machine(claims: str):
         fate, timers = Fate(seed, node), set[str]()
         if seed % 4:
             node.do(ManifestReady(MODEL, a_manifest(4)))
-        for _ in range(350):
+        for _ in range(500):
             node.now += fate.random.choice((0.0, 0.0, 0.01, 0.3, 0.3, 4.0))
             event = fate.event()
             if isinstance(event, Timer):
