@@ -124,6 +124,27 @@ def ask(
         run_ask(home, prompt, options, json_output)
 
 
+@app.command()
+def chat(
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.", min=1)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is greedy; higher is more varied.", min=0.0)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same answers.", min=0, max=(1 << 63) - 1)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    json_output: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Talk with the swarm, one line a turn; it remembers what was said. An empty line or Ctrl-D ends it."""
+    from swisd.cli.ask import run_chat
+    from swisd.client import Options
+
+    options = Options(max_tokens=max_tokens, temperature=temperature, seed=seed, system=system)
+    run_chat(home, options, json_output)
+
+
 @app.command("eval")
 def evaluate(
     path: Annotated[str, typer.Argument(help="A UTF-8 text file, or `-` for standard input.")],

@@ -19,6 +19,20 @@ def run_ask(home: Path | None, prompt: str, options: Options, json_output: bool)
     _show(Client(home, tell=say).stream(prompt, options), json_output)
 
 
+def run_chat(home: Path | None, options: Options, json_output: bool) -> None:
+    """A turn for each line of standard input, until it ends or a line is empty."""
+    with Client(home, tell=say).talk(options) as talk:
+        while text := _line():
+            _show(talk.say(text), json_output)
+
+
+def _line() -> str:
+    """The next line of a person, asked for where one is there; empty at the end."""
+    if sys.stdin.isatty():
+        say("you:")
+    return sys.stdin.readline().strip()
+
+
 def run_continue(home: Path | None, session: str, prompt: str, options: Options, json_output: bool) -> None:
     """Go on with an answer that broke off. Raises `BadInput` if anything else is asked for with it."""
     fixed = replace(options, patience=None) != Options() or prompt != "-"
@@ -65,8 +79,9 @@ def _statistics(answer: Answer) -> str:
         spans.setdefault(shard.name, []).append((shard.start, shard.end))
     devices = ", ".join(f"{name} ({units(held, total)})" for name, held in spans.items())
     speed = f"{times.decode_tokens_per_s:.1f} tokens/s" if times.decode_tokens_per_s else "one token"
+    held = f" ({times.held_tokens} of {times.prompt_tokens} read before)" if times.held_tokens else ""
     return (
-        f"[{times.decode_tokens} tokens, first after {times.first_token_ms / 1000:.2f} s, {speed}; "
+        f"[{times.decode_tokens} tokens, first after {times.first_token_ms / 1000:.2f} s{held}, {speed}; "
         f"plan {answer.plan.epoch} of {answer.plan.model} on {devices or 'no device'}]"
     )
 

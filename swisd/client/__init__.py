@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swisd.client.answers import Answer, Evaluation, Piece, PlanInfo, ShardInfo, Status, Timings
 from swisd.client.asking import Options
@@ -15,9 +16,13 @@ from swisd.core.types import Plan
 from swisd.node.home import Home
 from swisd.node.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from swisd.client.talk import Talk
+
 __all__ = [
     "Answer",
     "AsyncClient",
+    "BlockingTalk",
     "BrokeOff",
     "Client",
     "Evaluation",
@@ -66,6 +71,20 @@ class AsyncClient:
         ):
             async for item in items:
                 yield item
+
+    @asynccontextmanager
+    async def talk(
+        self, options: Options | None = None, *, alone: bool = True
+    ) -> AsyncGenerator["Talk", None]:
+        """A conversation: `async with client.talk() as talk`, then `talk.say(...)` for each turn."""
+        from swisd.client.reach import reach
+        from swisd.client.talk import Talk
+
+        chosen = options or Options()
+        async with reach(
+            self._home, self._settings, self._tell, alone=alone, patience=chosen.patience
+        ) as link:
+            yield Talk(link, chosen, self._settings.answer)
 
     async def resume(
         self, session: str, *, patience: float | None = None, alone: bool = True
@@ -140,6 +159,20 @@ class Client:
         _must_block()
         yield from _blocking(lambda: self._async.stream(prompt, options, alone=alone))
 
+    @contextmanager
+    def talk(
+        self, options: Options | None = None, *, alone: bool = True
+    ) -> Generator["BlockingTalk", None, None]:
+        """A conversation: `with client.talk() as talk`, then `talk.say(...)` for each turn."""
+        _must_block()
+        with LoopThread() as loop:
+            opened = self._async.talk(options, alone=alone)
+            talk = loop.wait(opened.__aenter__())
+            try:
+                yield BlockingTalk(talk, loop)
+            finally:
+                loop.wait(opened.__aexit__(None, None, None))
+
     def resume(
         self, session: str, *, patience: float | None = None, alone: bool = True
     ) -> Generator[Status | Piece | Answer, None, None]:
@@ -162,19 +195,40 @@ class Client:
         return asyncio.run(self._async.status())
 
 
+class BlockingTalk:
+    """A `Talk` for programs without an event loop."""
+
+    def __init__(self, talk: "Talk", loop: LoopThread) -> None:
+        self._talk, self._loop = talk, loop
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """All turns so far, as `role` and `content`."""
+        return self._talk.messages
+
+    def say(self, text: str) -> Generator[Status | Piece | Answer, None, None]:
+        """The answer to the next message, as `Client.stream` gives it. Closing it cancels this turn alone."""
+        yield from _in_turn(self._loop, self._talk.say(text))
+
+
 def _blocking(
     make: Callable[[], AsyncGenerator[Status | Piece | Answer, None]],
 ) -> Generator[Status | Piece | Answer, None, None]:
     with LoopThread() as loop:
-        items = make()
-        try:
-            while True:
-                try:
-                    yield loop.wait(anext(items))
-                except StopAsyncIteration:
-                    return
-        finally:
-            loop.wait(items.aclose())
+        yield from _in_turn(loop, make())
+
+
+def _in_turn(
+    loop: LoopThread, items: AsyncGenerator[Status | Piece | Answer, None]
+) -> Generator[Status | Piece | Answer, None, None]:
+    try:
+        while True:
+            try:
+                yield loop.wait(anext(items))
+            except StopAsyncIteration:
+                return
+    finally:
+        loop.wait(items.aclose())
 
 
 def _must_block() -> None:

@@ -15,6 +15,7 @@ class Timings:
     first_token_ms: float
     decode_tokens: int
     decode_tokens_per_s: float
+    held_tokens: int = 0  # of the prompt, which the devices held already
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -14,9 +14,10 @@ from swisd.client.streaming import run_session
 from swisd.core.asker import Answered, Ended, Request
 from swisd.core.checked import Malformed, from_plain, plain
 from swisd.core.errors import BadInput, SessionFailed
+from swisd.core.history import History
 from swisd.core.messages import Ask
 from swisd.core.model import Manifest
-from swisd.core.types import Plan, SamplingParams
+from swisd.core.types import Plan, SamplingParams, Units
 from swisd.node.settings import AnswerSettings
 from swisd.text.chat import encode_chat
 from swisd.text.tokenizer import Tokenizer
@@ -49,8 +50,28 @@ async def stream(
     link: SwarmLink, prompt: str, options: Options, settings: AnswerSettings
 ) -> AsyncGenerator[Status | Piece | Answer, None]:
     """Answer a prompt: pieces as they come, the whole `Answer` last. Raises `SwisdError`."""
-    sha, manifest, tokenizer = await link.model(options.patience)
+    _, _, tokenizer = await link.model(options.patience)
     ids = encode_prompt(tokenizer, prompt, options, settings)
+    async with aclosing(answer_ids(link, ids, prompt, options, settings)) as items:
+        async for item in items:
+            yield item
+
+
+async def answer_ids(
+    link: SwarmLink,
+    ids: Sequence[int],
+    text: str,
+    options: Options,
+    settings: AnswerSettings,
+    *,
+    alone: tuple[Units, ...] = (),
+    note: Callable[[History | None], None] = lambda held: None,
+) -> AsyncGenerator[Status | Piece | Answer, None]:
+    """Answer token ids, the last of which come from `text`. `alone`: spans that were answers once.
+
+    `note` is told what the devices may hold of it in the end. Raises `SwisdError`.
+    """
+    sha, manifest, tokenizer = await link.model(options.patience)
     if not ids:
         raise BadInput("the prompt is empty: say something")
     request = Request(
@@ -61,18 +82,19 @@ async def stream(
         sampling=sampling_for(manifest, options, settings),
         seed=options.seed if options.seed is not None else secrets.randbelow(1 << 62),
         stop_ids=tuple(sorted(tokenizer.eos_ids)),
+        alone=alone,
     )
     _check_request(request)
 
     def write(emitted: Sequence[int]) -> str:
         kept = KeptSession(
             request.session, sha, manifest.model_id, request.prompt, tuple(emitted), request.stop_ids,
-            request.max_tokens, request.seed, request.sampling, prompt[:MAX_TEXT], now_ms(),
+            request.max_tokens, request.seed, request.sampling, text[:MAX_TEXT], now_ms(),
         )  # fmt: skip
         keep(link.home, kept)
         return kept.session
 
-    async with aclosing(run_session(link, tokenizer, request, options.patience, write)) as items:
+    async with aclosing(run_session(link, tokenizer, request, options.patience, write, note)) as items:
         async for item in items:
             yield item
 
@@ -100,7 +122,7 @@ def _check_request(request: Request) -> None:
         raise BadInput(f"max_tokens: {request.max_tokens} is less than 1")
     ask = Ask(
         "start", request.session, request.asker, 0, request.prompt, (), request.stop_ids, request.max_tokens,
-        request.seed, request.sampling, request.score_top,
+        request.seed, request.sampling, request.score_top, alone=request.alone,
     )  # fmt: skip
     try:
         from_plain(Ask, plain(ask))
@@ -119,6 +141,11 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str, options: Options, settings:
     system = options.system if options.system is not None else settings.system
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
+    return encode_messages(tokenizer, messages)
+
+
+def encode_messages(tokenizer: Tokenizer, messages: Sequence[dict[str, str]]) -> list[int]:
+    """Token ids of a conversation, up to where the model answers."""
     return encode_chat(tokenizer, messages, today=datetime.date.today().isoformat())
 
 

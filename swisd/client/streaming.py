@@ -10,6 +10,7 @@ from swisd.client.kept import BrokeOff, how_to_go_on
 from swisd.client.link import SwarmLink
 from swisd.core.asker import Answered, Ended, Request, Waiting
 from swisd.core.errors import BadInput, SessionFailed
+from swisd.core.history import History, history
 from swisd.core.types import Plan
 from swisd.text.stream import IncrementalDecoder
 from swisd.text.tokenizer import Tokenizer
@@ -33,20 +34,25 @@ class _Clock:
             self.last = now
             self.ids.extend(ids)
 
-    def timings(self, prompt_tokens: int, prompt_ms: float) -> Timings:
+    def timings(self, prompt_tokens: int, prompt_ms: float, held: int) -> Timings:
         fresh, span = len(self.ids) - self.before, self.last - self.first
         rate = (fresh - 1) / span if span > 0 else 0.0
         first = (self.first - self.asked) * 1000.0 if self.first else 0.0
-        return Timings(prompt_tokens, round(prompt_ms, 2), round(first, 2), fresh, round(rate, 3))
+        return Timings(prompt_tokens, round(prompt_ms, 2), round(first, 2), fresh, round(rate, 3), held)
 
 
 async def run_session(
-    link: SwarmLink, tokenizer: Tokenizer, request: Request, patience: float | None, keep: Keep
+    link: SwarmLink,
+    tokenizer: Tokenizer,
+    request: Request,
+    patience: float | None,
+    keep: Keep,
+    note: Callable[[History | None], None] = lambda held: None,
 ) -> AsyncGenerator[Status | Piece | Answer, None]:
     """Run a session to its end: pieces as they come, first the text so far, the whole `Answer` last.
 
-    An answer that breaks off after its first token is kept, and the error says how to go on with it. Raises
-    `SessionFailed`.
+    An answer that breaks off after its first token is kept, and the error says how to go on with it. `note`
+    is told what the devices may hold of the session when it ends. Raises `SessionFailed`.
     """
     loop = asyncio.get_running_loop()
     decoder = IncrementalDecoder(tokenizer)
@@ -71,6 +77,7 @@ async def run_session(
                         yield Piece(piece, effect.out.tokens)
                     case Ended():
                         stands_still = False
+                        note(_held(request, effect, clock.ids))
                         plan = _plan_of(effect, clock.ids, keep)
                         if effect.finish == "cancelled" and clock.ids:  # by the swarm, while nobody listened
                             yield Status(f"{effect.error}; {how_to_go_on(keep(clock.ids))}", "warning")
@@ -78,7 +85,7 @@ async def run_session(
                         if rest:
                             text.append(rest)
                             yield Piece(rest, ())
-                        timings = clock.timings(len(request.prompt), effect.prompt_ms)
+                        timings = clock.timings(len(request.prompt), effect.prompt_ms, effect.held)
                         info = plan_info(plan, link.names)
                         yield Answer("".join(text), tuple(clock.ids), effect.finish, timings, info)
     except (asyncio.CancelledError, GeneratorExit):
@@ -99,3 +106,10 @@ def _plan_of(ended: Ended, ids: Sequence[int], keep: Keep) -> Plan:
     except BadInput as trouble:
         raise SessionFailed(f"{reason}; the answer so far could not be kept: {trouble}") from None
     raise BrokeOff(reason, session)
+
+
+def _held(request: Request, ended: Ended, ids: Sequence[int]) -> History | None:
+    """What the devices keep of a session that ended well."""
+    if ended.finish not in ("stop", "length"):
+        return None
+    return history(request.prompt, ended.alone, ids, whole=ended.finish == "stop")

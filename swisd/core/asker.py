@@ -63,6 +63,7 @@ class Ended:
     plan: Plan | None
     prompt_ms: float
     alone: tuple[Units, ...] = ()  # spans of the prompt that were run one by one
+    held: int = 0  # tokens of the prompt that were taken over from another session
 
 
 AskerEffect = Publish | SetTimer | CancelTimer | Listen | Answered | Waiting | Ended
@@ -217,7 +218,7 @@ class Asker:
             out.append(SetTimer("again", now + self._pause))
             self._tell(f"{item.error}; trying again", out)
             return
-        self._end(item.finish, item.error, out, item.prompt_ms)
+        self._end(item.finish, item.error, out, item.prompt_ms, item.held)
 
     def _new_rows(self, item: Out) -> Out:
         """Scores of a repeated attempt begin again: leave out the rows that were delivered."""
@@ -307,10 +308,17 @@ class Asker:
             ask = Ask("cancel", self.session, self._request.asker, self._asked.epoch)
             out.append(Publish(ask, to=self._asked.pipelines[0].driver))
 
-    def _end(self, finish: FinishReason, error: str, out: list[AskerEffect], prompt_ms: float = 0.0) -> None:
+    def _end(
+        self,
+        finish: FinishReason,
+        error: str,
+        out: list[AskerEffect],
+        prompt_ms: float = 0.0,
+        held: int = 0,
+    ) -> None:
         self.ended = True
         out.extend((CancelTimer("ask"), CancelTimer("again"), CancelTimer("fit")))
-        out.append(Ended(finish, error, self._asked or self._plan, prompt_ms, self._alone))
+        out.append(Ended(finish, error, self._asked or self._plan, prompt_ms, self._alone, held))
 
     def _tell(self, text: str, out: list[AskerEffect]) -> None:
         if text and text != self._said:

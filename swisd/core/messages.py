@@ -167,6 +167,7 @@ class Out:
     waiting: Annotated[int, Range(0, 1 << 20)] = 0  # sessions before this one in the driver's queue
     alive: bool = False  # the answer to a renewal while nothing else is to be said: has no place in the order
     prompt_ms: Millis = 0.0
+    held: Annotated[int, Range(0, 1 << 24)] = 0  # tokens of the prompt that were taken over and not run
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,8 @@ class Session:
         """The next message to the asker."""
         out = Out(
             self.key, len(self.outs), self.epoch, tokens, len(self.ask.emitted), finish=finish,
-            error=error[:500], retry=retry, freed=freed, prompt_ms=self.prompt_ms, **scores,  # type: ignore[arg-type]
+            error=error[:500], retry=retry, freed=freed, prompt_ms=self.prompt_ms, held=self.begins,
+            **scores,  # type: ignore[arg-type]
         )  # fmt: skip
         self.outs.append(out)
         if finish is not None:
