@@ -80,7 +80,7 @@ class Service:
     def caches_came(self, out: Effects) -> bool:
         """Nothing of the caches is waited for any more. Returns True if this device is ready by this."""
         newest = self._local.newest
-        if newest is None or not self.shards.holds_wanted or self._local.ready_epoch >= newest.epoch:
+        if newest is None or not self.shards.holds_wanted or self._local.state == "ready":
             return False
         self._ready(newest, out)
         return True
@@ -97,8 +97,8 @@ class Service:
     def _new(self, plan: Plan, now: float, out: Effects) -> None:
         local, current = self._local, self._local.plan
         goes_on = current is not None and current.active and current.model == plan.model and plan.pipelines
-        # An epoch may come twice, from a host that began anew.
-        local.ready_epoch = min(local.ready_epoch, plan.epoch - 1)
+        if not goes_on:
+            self._not_ready(plan)
         in_service = tuple(stage.units for _, stage in self._worker.stages) if goes_on else ()
         local.coming = plan
         self.moving.prepare(plan, current if goes_on else None, now, out)
@@ -120,8 +120,15 @@ class Service:
         self._local.enter("ready", 1.0)
         out.append(Notice("info", f"ready: runs {describe(plan, self._local.device)} of {plan.model_id}"))
 
+    def _not_ready(self, plan: Plan) -> None:
+        """An epoch may come twice, from two hosts or from one that began anew: what was ready for one plan is
+        not for the other."""
+        self._local.ready_epoch = min(self._local.ready_epoch, plan.epoch - 1)
+
     def _switch(self, plan: Plan, now: float, out: Effects) -> None:
         local, before = self._local, self._local.plan
+        if local.state != "ready":
+            self._not_ready(plan)
         local.plan, local.coming = plan, None
         self._on_switch()
         same = before is not None and before.model == plan.model

@@ -93,14 +93,9 @@ class Node:
     def __init__(self, number: int = 1, **config: object) -> None:
         self.machine = NodeMachine(a_config(number, **config))
         self.now = 100.0
-        self.twice = set[int]()  # epochs that two hosts used
 
     def do(self, event: Any) -> list[Effect]:
-        effects = self.machine.handle(event, self.now)
-        local = self.machine.local
-        if local.coming is not None and local.plan is not None and local.coming.epoch == local.plan.epoch:
-            self.twice.add(local.plan.epoch)
-        return effects
+        return self.machine.handle(event, self.now)
 
     def hear(self, number: int, message: Any) -> list[Effect]:
         return self.do(Received(an_id(number), message))
@@ -895,8 +890,7 @@ def check_effects(node: Node, effects: list[Effect], timers: set[str]) -> None:
                 stage = stages[effect.activation.stage]
                 assert stage.device == (ME if isinstance(effect, RunStep) else effect.device)
                 assert not isinstance(effect, RunStep) or effect.units == stage.units
-                # Another host's plan of the same epoch takes the readiness away while it is prepared.
-                assert local.ready_epoch >= local.plan.epoch or local.plan.epoch in node.twice
+                assert local.ready_epoch >= local.plan.epoch
             case LoadShards():
                 assert local.newest is not None and effect.epoch == local.newest.epoch
             case ReadKv() | SendKv() | WriteKv():
