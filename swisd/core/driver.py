@@ -9,7 +9,7 @@ from swisd.core.events import StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.parked import LEAST, Parked
-from swisd.core.recovery import Prefix, Recovery
+from swisd.core.recovery import Recovery
 from swisd.core.rounds import Rounds
 from swisd.core.session import Session
 from swisd.core.types import Plan, Scores
@@ -154,7 +154,7 @@ class Driver:
         """End sessions whose asker fell silent, forget those long finished."""
         self._waiting.sweep(now)
         for key in self._parked.stale(now):
-            self._let_parked_go(key, out)
+            self._tell_holders("cancel", key, out)
         for key, session in list(self._sessions.items()):
             if session.finish is not None:
                 if now - session.finished_at > deadlines.KEEP_DONE:
@@ -211,8 +211,9 @@ class Driver:
                 return
             self._waiting.remove(ask.session)
             self._sessions[session.key] = session
-            prefix = None if ask.again else self._prefix(session, plan.context - used)
-            self._make_room(plan.context - used - session.reserved, out)
+            prefix = None if ask.again else self._parked.take_for(session, plan.context - used)
+            for key in self._parked.beyond(plan.context - used - session.reserved):
+                self._tell_holders("cancel", key, out)
             if ask.again:  # whoever held rows of it may hold them still
                 self.recovery.start(session, "it comes from another driver", now, out)
             elif prefix is not None:
@@ -222,35 +223,6 @@ class Driver:
                 self._fail(session, "what was said before is held no more and read again", now, out)
             else:
                 self._go_on(session, now, out)
-
-    def _prefix(self, session: Session, room: int) -> Prefix | None:
-        """What a session can begin with of one that ended.
-
-        Where that was all of it, this one goes on in its place; so it does where there is no room for both.
-        """
-        found = None if session.ask.score_top else self._parked.find(session.history)
-        if found is None:
-            return None
-        key, end = found[0], session.usable(found[1])
-        if end < LEAST or session.answers_from(end) > LEAST:
-            return None
-        length = self._parked.length(key)
-        keep = end < length - 1 and self._parked.positions + session.reserved <= room
-        if keep:
-            self._parked.use(key, session.started)
-        else:
-            self._parked.remove(key)
-        return Prefix(key, end, keep)
-
-    def _make_room(self, room: int, out: Effects) -> None:
-        """Let those go that were of no use for longest, until the others fit in so many positions."""
-        for key in self._parked:
-            if self._parked.positions > room:
-                self._let_parked_go(key, out)
-
-    def _let_parked_go(self, key: str, out: Effects) -> None:
-        self._parked.remove(key)
-        self._tell_holders("cancel", key, out)
 
     def _go_on(self, session: Session, now: float, out: Effects) -> None:
         self._arm(session, now, out)
@@ -363,12 +335,7 @@ class Driver:
         """Keep or free the caches on all devices, and let the next one in."""
         self.recovery.forget(session.key, out)
         out.append(CancelTimer(f"step:{session.key}"))
-        held = session.history
-        if session.finish in ("stop", "length") and not session.ask.score_top and len(held.ids) >= LEAST:
-            self._parked.add(session.key, held, now)
-            self._tell_holders("park", session.key, out)
-        else:
-            self._tell_holders("cancel", session.key, out)
+        self._tell_holders("park" if self._parked.add(session, now) else "cancel", session.key, out)
         self._admit(now, out)
 
     def _tell_holders(self, op: Literal["park", "cancel"], session: str, out: Effects) -> None:

@@ -9,8 +9,18 @@ from dataclasses import dataclass
 
 from swisd.core import deadlines
 from swisd.core.history import History
+from swisd.core.session import Session
 
 LEAST = 16  # positions that are worth a question to all devices
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The first `end` positions of a session that ended; `keep`: others may want them, too."""
+
+    session: str
+    end: int
+    keep: bool
 
 
 @dataclass(slots=True)
@@ -20,13 +30,10 @@ class _Entry:
 
 
 class Parked:
-    """What a driver knows of them; the devices hold the rows."""
+    """What a driver knows of them; the devices hold the rows. They take room that running sessions leave."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}  # session -> what it holds, the longest unused first
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self._entries: dict[str, _Entry] = {}  # by session, the longest unused first
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._entries))
@@ -36,33 +43,50 @@ class Parked:
         """What they take of the room that all sessions share."""
         return sum(len(entry.held.ids) for entry in self._entries.values())
 
-    def add(self, session: str, held: History, now: float) -> None:
-        self._entries[session] = _Entry(held, now)
+    def add(self, session: Session, now: float) -> bool:
+        """A session ended. Returns False if what it holds is of no use to others."""
+        held = session.history
+        if session.finish not in ("stop", "length") or session.ask.score_top or len(held.ids) < LEAST:
+            return False
+        self._entries[session.key] = _Entry(held, now)
+        return True
 
-    def find(self, wanted: History) -> tuple[str, int] | None:
-        """The session with the longest prefix of a history, and how long it is; None if none is worth it."""
-        found = max(
-            ((entry.held.agrees(wanted), session) for session, entry in self._entries.items()),
-            default=(0, ""),
+    def take_for(self, session: Session, room: int) -> Prefix | None:
+        """What a session can begin with; None if nothing is worth it. `room`: of both, in positions.
+
+        Where that is all that another one holds, this one goes on in its place; so it does where there is no
+        room for both.
+        """
+        if session.ask.score_top:
+            return None
+        wanted = session.history
+        agreed, key = max(
+            ((entry.held.agrees(wanted), key) for key, entry in self._entries.items()), default=(0, "")
         )
-        return (found[1], found[0]) if found[0] >= LEAST else None
+        end = session.usable(agreed) if agreed else 0
+        if end < LEAST or session.answers_from(end) > LEAST:
+            return None
+        keep = end < len(self._entries[key].held.ids) - 1 and self.positions + session.reserved <= room
+        entry = self._entries.pop(key)
+        if keep:  # and it is the last to go
+            self._entries[key] = _Entry(entry.held, session.started)
+        return Prefix(key, end, keep)
 
-    def length(self, session: str) -> int:
-        return len(self._entries[session].held.ids)
+    def beyond(self, room: int) -> list[str]:
+        """Let those go that were of no use for longest, until the others fit in so many positions."""
+        gone = []
+        while self._entries and self.positions > room:
+            gone.append(next(iter(self._entries)))
+            del self._entries[gone[-1]]
+        return gone
 
-    def use(self, session: str, now: float) -> None:
-        """It was of use: it goes last."""
-        entry = self._entries.pop(session)
-        entry.at = now
-        self._entries[session] = entry
-
-    def remove(self, session: str) -> None:
-        del self._entries[session]
+    def stale(self, now: float) -> list[str]:
+        """Let those go that were of no use for `deadlines.PARKED` seconds."""
+        gone = [session for session, entry in self._entries.items() if now - entry.at > deadlines.PARKED]
+        for session in gone:
+            del self._entries[session]
+        return gone
 
     def clear(self) -> None:
         """Nobody holds them any more."""
         self._entries.clear()
-
-    def stale(self, now: float) -> list[str]:
-        """Those that were of no use for `deadlines.PARKED` seconds."""
-        return [session for session, entry in self._entries.items() if now - entry.at > deadlines.PARKED]

@@ -12,6 +12,7 @@ from swisd.core import deadlines
 from swisd.core.effects import Activation, CancelTimer, Notice, Publish, SetTimer
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Call, Held, Repair
+from swisd.core.parked import Prefix
 from swisd.core.replay import STATELESS, Span, reachable, spans
 from swisd.core.session import Session
 from swisd.core.types import Plan, Slot
@@ -20,15 +21,6 @@ MAX_TRIES = 8
 QUICK_TRIES = 2
 MAX_WAITS = 5
 MOST_SLACK = 32.0  # some 20 s in which a step did not move, although everybody answered
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The first `end` positions of a session that ended; `keep`: others may want them, too."""
-
-    session: str
-    end: int
-    keep: bool
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from builders import a_start
 
 from swisd.core import deadlines
 from swisd.core.history import History, history, joined, same, together
-from swisd.core.parked import LEAST, Parked
+from swisd.core.parked import LEAST, Parked, Prefix
 from swisd.core.session import Session
 from swisd.core.types import Units
 
@@ -62,23 +62,46 @@ def test_the_spans_before_a_position():
     assert same((1, 2, 3), (1, 2, 4, 5)) == 2
 
 
+def ended(key: str, prompt: tuple[int, ...], emitted: tuple[int, ...] = ()) -> Session:
+    session = a_session(prompt, session=key)
+    session.emitted += emitted
+    session.finish = "stop"
+    return session
+
+
 def test_the_longest_prefix_is_found_and_short_ones_are_not_worth_it():
     parked = Parked()
-    parked.add("a", History(IDS[:30]), 0.0)
-    parked.add("b", History(IDS[:40], ((35, 40),)), 0.0)
-    assert parked.find(History(IDS)) == ("b", 35)
-    assert parked.find(History((*IDS[:30], 1, 2))) in (("a", 30), ("b", 30))
-    assert parked.find(History(IDS[: LEAST - 1])) is None
+    assert parked.add(ended("a", IDS[:30]), 0.0)
+    assert parked.add(ended("b", IDS[:35], IDS[35:40]), 0.0)
+    assert not parked.add(ended("c", IDS[: LEAST - 1]), 0.0)
     assert parked.positions == 70
+    assert parked.take_for(a_session(IDS), 1000) == Prefix("b", 35, True)
+    assert parked.take_for(a_session((*IDS[: LEAST - 1], 1, 2)), 1000) is None
+    assert list(parked) == ["a", "b"]
+
+
+def test_where_there_is_no_room_for_both_the_other_is_gone():
+    parked = Parked()
+    parked.add(ended("a", IDS), 0.0)
+    assert parked.take_for(a_session((*IDS[:30], 1, 2)), 60) == Prefix("a", 30, False)
+    assert list(parked) == []
+
+
+def test_those_of_no_use_for_longest_make_room():
+    parked = Parked()
+    for key in "abc":
+        parked.add(ended(key, IDS), 0.0)
+    parked.take_for(a_session((*IDS[:30], 1, 2)), 1000)  # of all three, the last is taken
+    assert parked.beyond(110) == ["a"] and parked.beyond(110) == []
+    assert parked.beyond(0) == ["b", "c"]
 
 
 def test_what_is_of_no_use_for_long_is_stale():
     parked = Parked()
-    parked.add("a", History(IDS), 0.0)
-    parked.add("b", History(IDS), 1.0)
-    parked.use("a", 5.0)
-    assert list(parked) == ["b", "a"]
-    assert parked.stale(deadlines.PARKED + 2.0) == ["b"]
+    parked.add(ended("a", IDS), 0.0)
+    parked.add(ended("b", IDS), 1.0)
+    assert parked.stale(deadlines.PARKED + 0.5) == ["a"]
+    assert list(parked) == ["b"]
 
 
 def test_a_conversation_goes_on_with_the_passes_that_it_had():
