@@ -1,5 +1,6 @@
 """The program as a process: what it loads, pipes that break, ctrl-C, terminals without letters."""
 
+import json
 import os
 import signal
 import subprocess
@@ -35,9 +36,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def start(code: str, *arguments: object, **options: object) -> "subprocess.Popen[str]":
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdin=subprocess.DEVNULL, text=True,
-        env=environment(), **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},  # type: ignore[call-overload]
+        [sys.executable, "-c", code, *map(str, arguments)], text=True, env=environment(),
+        **streams,  # type: ignore[call-overload]
     )  # fmt: skip
 
 
@@ -123,3 +125,31 @@ app.main()
             capture_output=True, text=True, timeout=60, env=env, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+def test_a_chat_remembers_what_was_said_and_an_empty_line_ends_it(home: Path) -> None:
+    process = start(
+        FAKE.format(pause=0), "chat", "--json", "--max-tokens", 20, "--home", home, stdin=subprocess.PIPE
+    )
+    out, errors = process.communicate("Tell me of the sea and of all its fish.\nAnd then?\n\nlost\n", 60)
+    assert process.returncode == 0, errors
+    times = [line["timings"] for line in map(json.loads, out.splitlines()) if "timings" in line]
+    assert len(times) == 2
+    assert times[0]["held_tokens"] == 0
+    assert (
+        times[1]["held_tokens"] >= times[0]["prompt_tokens"]
+    )  # the answer, too, where its text gives its tokens
+
+
+def test_ctrl_c_ends_a_chat_cleanly(home: Path) -> None:
+    process = start(
+        FAKE.format(pause=0.05), "chat", "--max-tokens", 200, "--home", home, stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("Hello there\n")
+    process.stdin.flush()
+    assert process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors and "Exception" not in errors
