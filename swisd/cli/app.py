@@ -28,6 +28,8 @@ HomeOption = Annotated[
     typer.Option("--home", help="Folder with this device's state (default ~/.swisd, or SWISD_HOME)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one JSON object a line.")]
+TemperatureOption = Annotated[float | None, typer.Option(help="0 is greedy; higher is more varied.", min=0.0)]
+SystemOption = Annotated[str | None, typer.Option(help="System message.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Id of the model, as in `swisd models list`.")]
 
 
@@ -74,9 +76,7 @@ def up(
 def ask(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` or nothing reads standard input.")] = "-",
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to answer with.", min=1)] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 is greedy; higher is more varied.", min=0.0)
-    ] = None,
+    temperature: TemperatureOption = None,
     top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens (0: all).", min=0)] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Only the likeliest tokens up to this mass.", min=0.0, max=1.0)
@@ -90,7 +90,7 @@ def ask(
     seed: Annotated[
         int | None, typer.Option(help="Same seed, same answer.", min=0, max=(1 << 63) - 1)
     ] = None,
-    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    system: SystemOption = None,
     wait: Annotated[
         float | None,
         typer.Option(
@@ -127,13 +127,11 @@ def ask(
 @app.command()
 def chat(
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.", min=1)] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 is greedy; higher is more varied.", min=0.0)
-    ] = None,
+    temperature: TemperatureOption = None,
     seed: Annotated[
         int | None, typer.Option(help="Same seed, same answers.", min=0, max=(1 << 63) - 1)
     ] = None,
-    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    system: SystemOption = None,
     json_output: JsonOption = False,
     home: HomeOption = None,
 ) -> None:

@@ -50,15 +50,16 @@ async def stream(
     link: SwarmLink, prompt: str, options: Options, settings: AnswerSettings
 ) -> AsyncGenerator[Status | Piece | Answer, None]:
     """Answer a prompt: pieces as they come, the whole `Answer` last. Raises `SwisdError`."""
-    _, _, tokenizer = await link.model(options.patience)
-    ids = encode_prompt(tokenizer, prompt, options, settings)
-    async with aclosing(answer_ids(link, ids, prompt, options, settings)) as items:
+    model = await link.model(options.patience)
+    ids = encode_prompt(model[2], prompt, options, settings)
+    async with aclosing(answer_ids(link, model, ids, prompt, options, settings)) as items:
         async for item in items:
             yield item
 
 
 async def answer_ids(
     link: SwarmLink,
+    model: tuple[str, Manifest, Tokenizer],
     ids: Sequence[int],
     text: str,
     options: Options,
@@ -69,9 +70,10 @@ async def answer_ids(
 ) -> AsyncGenerator[Status | Piece | Answer, None]:
     """Answer token ids, the last of which come from `text`. `alone`: spans that were answers once.
 
-    `note` is told what the devices may hold of it in the end. Raises `SwisdError`.
+    `model` is what `link.model` gave. `note` is told what the devices may hold of it in the end. Raises
+    `SwisdError`.
     """
-    sha, manifest, tokenizer = await link.model(options.patience)
+    sha, manifest, tokenizer = model
     if not ids:
         raise BadInput("the prompt is empty: say something")
     request = Request(

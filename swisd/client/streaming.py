@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from swisd.client.answers import Answer, Piece, Status, Timings, plan_info
 from swisd.client.kept import BrokeOff, how_to_go_on
 from swisd.client.link import SwarmLink
-from swisd.core.asker import Answered, Ended, Request, Waiting
+from swisd.core.asker import Answered, Ended, Request, Waiting, kept_of
 from swisd.core.errors import BadInput, SessionFailed
-from swisd.core.history import History, history
+from swisd.core.history import History
 from swisd.core.types import Plan
 from swisd.text.stream import IncrementalDecoder
 from swisd.text.tokenizer import Tokenizer
@@ -77,7 +77,7 @@ async def run_session(
                         yield Piece(piece, effect.out.tokens)
                     case Ended():
                         stands_still = False
-                        note(_held(request, effect, clock.ids))
+                        note(kept_of(request, effect, clock.ids))
                         plan = _plan_of(effect, clock.ids, keep)
                         if effect.finish == "cancelled" and clock.ids:  # by the swarm, while nobody listened
                             yield Status(f"{effect.error}; {how_to_go_on(keep(clock.ids))}", "warning")
@@ -106,10 +106,3 @@ def _plan_of(ended: Ended, ids: Sequence[int], keep: Keep) -> Plan:
     except BadInput as trouble:
         raise SessionFailed(f"{reason}; the answer so far could not be kept: {trouble}") from None
     raise BrokeOff(reason, session)
-
-
-def _held(request: Request, ended: Ended, ids: Sequence[int]) -> History | None:
-    """What the devices keep of a session that ended well."""
-    if ended.finish not in ("stop", "length"):
-        return None
-    return history(request.prompt, ended.alone, ids, whole=ended.finish == "stop")

@@ -33,12 +33,13 @@ class Talk:
         A turn that fails or is broken off is not a part of the conversation. Raises `SwisdError`.
         """
         check_prompt(text, self._options)
-        _, _, tokenizer = await self._link.model(self._options.patience)
+        model = await self._link.model(self._options.patience)
         asked = [*self.messages, {"role": "user", "content": text}]
-        ids = encode_messages(tokenizer, asked)
+        ids = encode_messages(model[2], asked)
         items = answer_ids(
-            self._link, ids, text, self._options, self._settings, alone=self._alone(ids), note=self._note
-        )
+            self._link, model, ids, text, self._options, self._settings,
+            alone=self._alone(ids), note=self._note,
+        )  # fmt: skip
         async with aclosing(items):
             async for item in items:
                 if isinstance(item, Answer) and item.finish_reason in ("stop", "length"):

@@ -4,11 +4,13 @@ Pure like the rest of the core: `handle(event, now) -> effects`. If the swarm lo
 starts it again under the next plan with the tokens it has, so the stream goes on where it stood.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from swisd.core import deadlines
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
+from swisd.core.history import History, history
 from swisd.core.messages import Ask, Digest, Out
 from swisd.core.types import FinishReason, Plan, SamplingParams, Units
 
@@ -64,6 +66,13 @@ class Ended:
     prompt_ms: float
     alone: tuple[Units, ...] = ()  # spans of the prompt that were run one by one
     held: int = 0  # tokens of the prompt that were taken over from another session
+
+
+def kept_of(request: Request, ended: Ended, tokens: Sequence[int]) -> History | None:
+    """What the devices may keep of a session whose whole answer `tokens` is; None if it did not end well."""
+    if ended.finish not in ("stop", "length"):
+        return None
+    return history(request.prompt, ended.alone, tokens, whole=ended.finish == "stop")
 
 
 AskerEffect = Publish | SetTimer | CancelTimer | Listen | Answered | Waiting | Ended

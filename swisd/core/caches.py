@@ -187,11 +187,10 @@ class Caches:
 
     def silent(self, now: float, seconds: float) -> list[str]:
         """Sessions of which nothing was heard for so long; those that ended are kept longer."""
-        more = {True: deadlines.PARKED, False: 0.0}
         return [
             session
             for session, kept in self._sessions.items()
-            if now - kept.heard > seconds + more[kept.parked]
+            if now - kept.heard > seconds + deadlines.PARKED * kept.parked
         ]
 
     def _known(self, session: str, now: float) -> Kept:

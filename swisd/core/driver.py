@@ -11,7 +11,7 @@ from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.parked import LEAST, Parked
 from swisd.core.recovery import Recovery
 from swisd.core.rounds import Rounds
-from swisd.core.session import Session
+from swisd.core.session import READ_AGAIN, Session
 from swisd.core.types import Plan, Scores
 from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker
@@ -220,7 +220,7 @@ class Driver:
                 self._arm(session, now, out)
                 self.recovery.fork(session, prefix, now, out)
             elif session.answers_from(0) > LEAST:  # one by one they take longer than as a part of the prompt
-                self._fail(session, "what was said before is held no more and read again", now, out)
+                self._fail(session, READ_AGAIN, now, out)
             else:
                 self._go_on(session, now, out)
 

@@ -22,7 +22,7 @@ class History:
         """Positions from the first on that are the same in both, and run in the same way."""
         most = same(self.ids, other.ids)
         # How a position runs is told by the edges before it: the first edge of one history alone parts them.
-        return min(most, *(_edges(self.alone) ^ _edges(other.alone)), most)
+        return min({most, *(_edges(self.alone) ^ _edges(other.alone))})
 
     def alone_before(self, end: int) -> tuple[Units, ...]:
         """The spans that run alone, as far as they lie before a position."""

@@ -14,7 +14,7 @@ from swisd.core.local import Effects, Local
 from swisd.core.messages import Call, Held, Repair
 from swisd.core.parked import Prefix
 from swisd.core.replay import STATELESS, Span, reachable, spans
-from swisd.core.session import Session
+from swisd.core.session import READ_AGAIN, Session
 from swisd.core.types import Plan, Slot
 
 MAX_TRIES = 8
@@ -40,7 +40,7 @@ class Attempt:
     running: dict[int, Span] = field(default_factory=dict)  # spans that are run again, by their last stage
     made: dict[int, int] = field(default_factory=dict)  # stage -> how far it was when last heard
     replay_at: float = 0.0  # when rows began to be run again
-    looks: int = 0  # times that it was asked how far they are
+    looked: bool = False  # it was asked how far they are
     patience: float = 0.0  # without any advance, in seconds
     rows: int = 0
     anew: int = 0  # positions that nobody holds: they are run as if for the first time
@@ -221,7 +221,7 @@ class Recovery:
         self.forget(session.key, out)
         session.start_over()
         if session.ask.alone:
-            self._give_up(session, "what was said before is held no more and read again", now, out)
+            self._give_up(session, READ_AGAIN, now, out)
         else:
             self._feed(session, now, out)
 
@@ -324,10 +324,10 @@ class Recovery:
         They are asked after now and then, because the word that they came round may be lost.
         """
         since = max(self._moved_at, attempt.replay_at)
-        if self._local.connected and attempt.looks and now - since > attempt.patience:
+        if self._local.connected and attempt.looked and now - since > attempt.patience:
             self.start(attempt.session, "rows that are run again do not come round", now, out)
             return
-        attempt.looks += 1
+        attempt.looked = True
         stages = plan.pipelines[0].stages
         numbers = {at for span in attempt.running.values() for at in range(span.first, span.until + 1)}
         self._publish("probe", attempt, {stages[number].device for number in numbers}, out)

@@ -15,6 +15,7 @@ from swisd.core.history import History, history, together
 from swisd.core.messages import Ask, Out
 from swisd.core.types import FinishReason, Slot, Units
 
+READ_AGAIN = "what was said before is held no more and read again"
 CHUNK = 128  # rows of a prompt pass: fixed, never by plan, so that every plan gives the same bits
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
+from swisd.core.asker import kept_of
 from swisd.core.effects import Notice
-from swisd.core.history import history
 from swisd.core.placement import Wish, place
 from swisd.core.types import Units
 from swisd.sim.faults import FaultyWorld
@@ -200,11 +200,10 @@ class Storm:
             return (), ()
         stream = self.random.choice(streams[-8:])
         ended = stream.ended
-        if ended is None or ended.finish not in ("stop", "length") or stream.scores:
+        if ended is None or stream.scores:
             return (), ()
-        whole = ended.finish == "stop"
-        said = history(stream.asker._request.prompt, ended.alone, stream.tokens, whole=whole)
-        if len(said.ids) > MOST_KNOWN:
+        said = kept_of(stream.asker._request, ended, stream.tokens)
+        if said is None or len(said.ids) > MOST_KNOWN:
             return (), ()
         if self.random.random() < 0.7:
             return said.ids, said.alone

@@ -22,7 +22,7 @@ from swisd.core.events import (
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Gone, Message
 from swisd.core.model import Manifest
-from swisd.core.types import Holding, Units
+from swisd.core.types import Holding
 from swisd.sim.askers import Askers, Stream
 from swisd.sim.bus import EXTERNAL, Broker, Buses, Client
 from swisd.sim.hands import STOP_S, Device, Hands, Speed
@@ -57,6 +57,7 @@ class World:
         self.lanes: set[frozenset[str]] = set()  # connections between devices
         self.hands = self._hands()
         self.askers = Askers(self)
+        self.ask = self.askers.ask
         self._last_delivery: dict[tuple[str, str], float] = {}
 
     def _hands(self) -> Hands:
@@ -121,18 +122,6 @@ class World:
             return device.alive and self.devices[ident] is device
 
         self.buses.join(ident, Client(wants, lives, gained, lost), 0.05)
-
-    def ask(
-        self,
-        prompt: tuple[int, ...],
-        count: int,
-        *,
-        seed: int = 1,
-        score_top: int = 0,
-        alone: tuple[Units, ...] = (),
-    ) -> str:
-        """Submit a session; returns its key in `streams`."""
-        return self.askers.ask(prompt, count, seed=seed, score_top=score_top, alone=alone)
 
     def leave(self, ident: str) -> None:
         """A proper farewell."""
