@@ -6,6 +6,7 @@ from typing import Literal
 from swisd.core import deadlines
 from swisd.core.effects import Activation, CancelTimer, Publish, Sample, Score, SetTimer
 from swisd.core.events import StepDone
+from swisd.core.gone import Gone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.parked import LEAST, Parked
@@ -16,8 +17,6 @@ from swisd.core.types import Plan, Scores
 from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker
 
-MAX_GONE = 256
-
 
 class Driver:
     """The sessions that this device drives, under the plan it has loaded."""
@@ -26,7 +25,7 @@ class Driver:
         self._local, self._worker = local, worker
         self.recovery = Recovery(local, worker.begin, self._go_on, self._fail)
         self._sessions: dict[str, Session] = {}
-        self._steps: dict[str, int] = {}  # of sessions that are gone: the step after their last
+        self._gone = Gone()
         self._waiting = Waiting()
         self._parked = Parked()
         self.rounds = Rounds()
@@ -76,7 +75,7 @@ class Driver:
             else:
                 said = session.say(now=now, finish="error", error="the plan changed", retry=True)
                 out.append(Publish(said))
-                self._let_go(session, out)
+                self._let_go(session, now, out)
         for ask in waiting:
             if here and not refusal(ask, plan, self._local.manifest):
                 self._waiting.add(ask, now)
@@ -153,12 +152,13 @@ class Driver:
     def sweep(self, now: float, out: Effects) -> None:
         """End sessions whose asker fell silent, forget those long finished."""
         self._waiting.sweep(now)
+        self._gone.sweep(now)
         for key in self._parked.stale(now):
             self._tell_holders("cancel", key, out)
         for key, session in list(self._sessions.items()):
             if session.finish is not None:
                 if now - session.finished_at > deadlines.KEEP_DONE:
-                    self._forget(key)
+                    self._forget(key, now)
             elif now - session.renewed > deadlines.LEASE:
                 out.append(Publish(session.say(now=now, finish="cancelled", error="the asker fell silent")))
                 self._ended(session, now, out)
@@ -174,7 +174,7 @@ class Driver:
                 epoch = plan.epoch if plan else 0
                 out.append(Publish(replace(_changed(ask.session, epoch), freed=True)))
                 return
-            self._let_go(known, out)  # the asker began anew, and counts from there
+            self._let_go(known, now, out)  # the asker began anew, and counts from there
         ready = plan is not None and plan.active and plan.epoch == ask.epoch <= self._local.ready_epoch
         if plan is None or not ready or not self._drives(plan):
             out.append(Publish(_changed(ask.session, plan.epoch if plan else 0)))
@@ -205,7 +205,7 @@ class Driver:
             limit = (
                 0 if ask.score_top else min(ask.max_tokens or plan.context, plan.context - len(ask.prompt))
             )
-            session = Session.begin(ask, plan.epoch, limit, now, self._steps.get(ask.session, 0))
+            session = Session.begin(ask, plan.epoch, limit, now, self._gone.next_step(ask.session))
             used = sum(item.reserved for item in self._sessions.values() if item.finish is None)
             if used + session.reserved > plan.context and used:
                 return
@@ -319,17 +319,14 @@ class Driver:
         out.append(Publish(session.say(now=now, finish="error", error=reason, retry=True, freed=True)))
         self._ended(session, now, out)
 
-    def _let_go(self, session: Session, out: Effects) -> None:
+    def _let_go(self, session: Session, now: float, out: Effects) -> None:
         """Another driver takes the session up, with what the devices hold of it."""
         self.recovery.forget(session.key, out)
         out.append(CancelTimer(f"step:{session.key}"))
-        self._forget(session.key)
+        self._forget(session.key, now)
 
-    def _forget(self, key: str) -> None:
-        """Should the session come again, its steps go on from where they were: a plan may come again, too."""
-        self._steps[key] = self._sessions.pop(key).next_step
-        while len(self._steps) > MAX_GONE:
-            del self._steps[next(iter(self._steps))]
+    def _forget(self, key: str, now: float) -> None:
+        self._gone.leave(key, self._sessions.pop(key).next_step, now)
 
     def _ended(self, session: Session, now: float, out: Effects) -> None:
         """Keep or free the caches on all devices, and let the next one in."""

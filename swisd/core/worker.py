@@ -109,10 +109,15 @@ class Worker:
             self._local.drop("rows for a stage of another device")
             return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        out.append(RunStep(work, stage.units, activation, sample, score, self._together(now)))
+        out.append(RunStep(work, stage.units, activation, sample, score, self._together(activation, now)))
 
-    def _together(self, now: float) -> int:
-        """How many sessions may share a pass here: as many as leave the other devices as many."""
+    def _together(self, activation: Activation, now: float) -> int:
+        """How many sessions may share a pass here: as many as leave the other devices as many.
+
+        Rows that are run again leave the others nothing to do before they are through: all may share.
+        """
+        if activation.until != TO_THE_END:
+            return max(1, len(self.caches))
         plan = self._local.plan
         devices = {stage.device for item in plan.pipelines for stage in item.stages} if plan else set()
         return max(1, -(-self.caches.active(now - deadlines.ACTIVE) // max(len(devices), 1)))

@@ -7,6 +7,7 @@ from builders import MODEL, a_config, a_manifest, a_plan, an_id, said
 
 from swisd.core import deadlines
 from swisd.core.effects import (
+    TO_THE_END,
     Activation,
     DropSession,
     Effect,
@@ -383,6 +384,17 @@ def test_rows_that_are_run_again_stop_where_they_are_wanted_and_are_told_when_do
         assert kinds(effects, SendFrame) == []
         words += said(effects, Repair)
     assert words == [repair("done", 1, device=an_id(2), until=1, end=6)]
+
+
+def test_rows_that_are_run_again_share_passes_with_all_others_and_rows_under_way_with_few():
+    """Devices behind have work from a part of the sessions at once, but none from what is run again here."""
+    bench = Bench(a_plan((0, 2, 1), (2, 4, 2), (4, 5, 3), (5, 6, 1), epoch=5))
+    limits = {}
+    for step, until in enumerate((TO_THE_END, 1)):
+        for session in ("a" * 16, "b" * 16, "c" * 16):
+            effects = bench.frame(slots=(Slot(session, step, step, 1, 0),), until=until)
+            limits[until] = [item.together for item in kinds(effects, RunStep)]  # type: ignore[union-attr]
+    assert limits == {TO_THE_END: [1], 1: [3]}
 
 
 def test_a_failed_step_leaves_nothing_that_could_be_trusted():

@@ -23,6 +23,7 @@ async def many(fake_home: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyP
     install_runtime(monkeypatch)
     for name, seconds in (
         ("SETTLE", 0.05), ("HOST_TICK", 0.01), ("LINKS_SETTLE", 0.01), ("BEAT", 0.05), ("KEEP_DONE", 0.1),
+        ("IDLE_SESSION", 1.0),
     ):  # fmt: skip
         monkeypatch.setattr(deadlines, name, seconds)
     monkeypatch.setattr("swisd.node.errands.LARGE_BYTES", 1000)
