@@ -22,6 +22,7 @@ from swisd.node.home import Home
 from swisd.node.joining import find_way
 from swisd.node.node import Observed
 from swisd.node.settings import Settings, load_settings, parse_size
+from swisd.runtime import heap
 from swisd.wire.joincode import parse_join_code
 from swisd.wire.topics import swarm_id
 
@@ -52,6 +53,7 @@ def run_up(home_path: Path | None, options: UpOptions) -> None:
     if settings.device.memory and parse_size(settings.device.memory) < 1 << 20:
         raise BadInput(f"an offer of {settings.device.memory} is too little for anything: 1MiB is the least")
     dashboard = not options.headless and sys.stdout.isatty()
+    heap.keep_large_blocks_apart()
     asyncio.run(_run(home, settings, options, dashboard))
 
 

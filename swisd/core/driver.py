@@ -17,6 +17,7 @@ from swisd.core.types import Plan, Scores
 from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker
 
+MOST_DONE = 64  # finished sessions whose messages are kept for a resend
 
 class Driver:
     """The sessions that this device drives, under the plan it has loaded."""
@@ -155,11 +156,12 @@ class Driver:
         self._gone.sweep(now)
         for key in self._parked.stale(now):
             self._tell_holders("cancel", key, out)
-        for key, session in list(self._sessions.items()):
-            if session.finish is not None:
-                if now - session.finished_at > deadlines.KEEP_DONE:
-                    self._forget(key, now)
-            elif now - session.renewed > deadlines.LEASE:
+        done = [session for session in self._sessions.values() if session.finish is not None]
+        for number, session in enumerate(done):
+            if number < len(done) - MOST_DONE or now - session.finished_at > deadlines.KEEP_DONE:
+                self._forget(session.key, now)
+        for session in list(self._sessions.values()):
+            if session.finish is None and now - session.renewed > deadlines.LEASE:
                 out.append(Publish(session.say(now=now, finish="cancelled", error="the asker fell silent")))
                 self._ended(session, now, out)
 

@@ -9,6 +9,7 @@ from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
 
 from swisd.core import deadlines
 from swisd.core.effects import CancelTimer, DropSession, Effect, Publish, RunStep, SendFrame, SetTimer
+from swisd.core.driver import MOST_DONE
 from swisd.core.events import FrameArrived, ManifestReady, Received, ShardsLoaded, StepDone, Timer
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Ask, Held, Out, Repair
@@ -427,3 +428,15 @@ def test_a_session_that_comes_again_goes_on_counting_its_steps():
         desk.beat(deadlines.KEEP_DONE)
     (again,) = steps(desk.ask(a_start(prompt=(5, 6, 7), max_tokens=1)))
     assert again.work.step > first.work.step
+
+
+def test_of_many_finished_sessions_the_last_ones_are_kept_for_a_resend():
+    desk = Desk()
+    for number in range(MOST_DONE + 2):
+        (step,) = steps(desk.ask(a_start(f"{number:016x}", prompt=(5, 6, 7), max_tokens=1)))
+        desk.answer(step, 9)
+    desk.beat(1.0)
+    (unknown,) = said(desk.renew(f"{1:016x}"), Out)
+    assert unknown.retry and unknown.error  # type: ignore[union-attr]
+    (again,) = said(desk.renew(f"{2:016x}"), Out)
+    assert again.tokens == (9,)  # type: ignore[union-attr]
