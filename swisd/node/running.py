@@ -18,7 +18,7 @@ SLICE = 32  # rows of a long pass that run before others have their turn
 def run(
     shard: "Shard", effects: Sequence[RunStep], turn_ms: float, between: Callable[[], None] | None = None
 ) -> list[StepDone]:
-    """Steps of one shard in one pass: one of any length, or several of one row.
+    """Steps of one shard in one pass: one of any length, or several of one row, as `Steps` says.
 
     A long one runs in slices if `between` is given; it is called after each, and may run others' steps.
     Passes of two and more rows give the same bits however they are divided. `turn_ms` is added to the time

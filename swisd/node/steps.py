@@ -1,6 +1,7 @@
 """Steps that wait for the computing thread, and which of them it runs next.
 
-One-row steps of several sessions run in one pass. A prompt's long passes run in slices, and between two of
+One-row steps of several sessions run in one pass, and so do those of one session at positions in a row:
+guesses at its next tokens, or tokens that run again. A prompt's long passes run in slices, and between two of
 them whatever waits with one row has its turn: nobody's next token waits for another's whole prompt. The steps
 of one session keep their order.
 """
@@ -14,6 +15,7 @@ from swisd.core.effects import GiveUp, RunStep, given_up
 
 BUSY = 1.0  # seconds
 MOST_TOGETHER = 16  # rows of one pass: beyond, a pass takes about as much longer as it serves more
+MOST_OF_ONE = 8  # rows of one session: `ROWS` of `swisd.runtime.mirrors`
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class _Waiting:
         """One row of one session, and no scores: any number of them can share a pass."""
         slots = self.effect.activation.slots
         return len(slots) == 1 and slots[0].rows == 1 and self.effect.score is None
+
+    def follows(self, other: "_Waiting") -> bool:
+        """Whether it goes on where `other` ends; both are short, and of one session."""
+        position = self.effect.activation.slots[0].position
+        return position == other.effect.activation.slots[0].position + 1
 
 
 class Steps:
@@ -59,7 +66,10 @@ class Steps:
             self._given_up.pop(session, None)
 
     def take(self, part: int) -> list[RunStep]:
-        """What runs next of this part of the line: one step, or several with one row. Empty if none waits."""
+        """What runs next of this part of the line: one step, or several with one row. Empty if none waits.
+
+        Several are each of another session, or all of one, in order.
+        """
         with self._lock:
             first = self._line[0] if self._line else None
             if first is None or first.part > part:
@@ -85,6 +95,9 @@ class Steps:
             if item.part > part:
                 break
             if item.short and item.session not in met and _same_pass(taken, item):
+                if not taken and len(run := self._run_from(item)) > 1:
+                    taken = run
+                    break
                 taken.append(item)
                 if len(taken) >= min(MOST_TOGETHER, taken[0].effect.together):
                     break
@@ -95,6 +108,20 @@ class Steps:
         chosen = {id(item) for item in taken}
         self._line = deque(item for item in self._line if id(item) not in chosen)
         return [item.effect for item in taken]
+
+    def _run_from(self, first: _Waiting) -> list[_Waiting]:
+        """This step and those of its session that share its pass: each goes on where the one before ends."""
+        run: list[_Waiting] = []
+        for item in self._line:
+            if item.part > first.part or len(run) == MOST_OF_ONE:
+                break
+            if item is first:
+                run.append(item)
+            elif run and item.session == first.session:
+                if not (item.short and _same_pass(run, item) and item.follows(run[-1])):
+                    break
+                run.append(item)
+        return run
 
 
 def _same_pass(taken: list[_Waiting], item: _Waiting) -> bool:

@@ -1,10 +1,14 @@
-"""Whether one-row steps of several sessions at once give the bits of each alone, tried on this device."""
+"""Whether several one-row steps in one pass give the bits of each alone, tried on this device.
+
+Those of several sessions side by side, and those of one session one behind the other.
+"""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from swisd.runtime.grouping import Group
+from swisd.runtime.mirrors import ROWS
 from swisd.runtime.slots import Array, Slot
 
 if TYPE_CHECKING:
@@ -12,16 +16,18 @@ if TYPE_CHECKING:
 
 COMPANY = 7  # kernels take rows in fours, twos and ones: all of these are in it
 PAST = 5  # positions before the one that is compared
+# Longer for rows of one session: one that is read before it is written has more time to show itself.
+LONG_PAST = 100
+PASSES = (COMPANY, ROWS, ROWS)
+WRONG = 7.0
+TRIAL = "trial"
 
 
 def agrees(shard: "Shard") -> bool:
     """Run made-up sessions alone and together, and compare. Nothing of them is left afterwards."""
-    manifest, store = shard.manifest, shard.store
+    store = shard.store
     random = np.random.default_rng(0)
-    if shard.start == 0:
-        x: Array = random.integers(0, manifest.vocab, COMPANY)
-    else:
-        x = random.standard_normal((COMPANY, manifest.hidden), np.float32)
+    x = _made_up(shard, random, COMPANY)
     if not shard.layers:
         alone = [shard.run_flat(x[n : n + 1]) for n in range(COMPANY)]
         return np.array_equal(shard.run_flat(x), np.concatenate(alone))
@@ -42,3 +48,44 @@ def agrees(shard: "Shard") -> bool:
     finally:
         for name in names:
             store.drop(name)
+
+
+def mirrors_agree(shard: "Shard") -> bool:
+    """Run rows of a made-up session one after the other and in one pass, and compare what they become and
+    leave in the caches. Nothing is left afterwards; False where there is no memory for such passes.
+    """
+    store, name = shard.store, TRIAL
+    past = min(LONG_PAST, store.max_tokens - ROWS)
+    units = (shard.layers.start, shard.layers.stop)
+    if past < 1 or not shard.layers:
+        return False
+    random = np.random.default_rng(0)
+    x = _made_up(shard, random, ROWS)
+    slots = [Slot(name, past + number, 1, 1) for number in range(ROWS)]
+    try:
+        store.write(
+            name, units, 0, random.standard_normal((len(shard.layers), past, store.width), np.float32)
+        )
+        layers = store.mirror(name, shard.layers, past + ROWS)
+        if layers is None:
+            return False
+        alone = [shard.run([slot], x[n : n + 1]) for n, slot in enumerate(slots)]
+        kept = store.read(name, units, past, ROWS)
+        for count in PASSES:
+            for rows in layers:  # or it would find there what it should write
+                rows.key[:, :, past:], rows.value[:, :, past:] = WRONG, WRONG
+            found = shard.run_mirrored(slots[:count], x[:count])
+            if found is None or not np.array_equal(np.concatenate(found), np.concatenate(alone[:count])):
+                return False
+            if not np.array_equal(store.read(name, units, past, count), kept[:, :count]):
+                return False
+        return True
+    finally:
+        store.drop(name)
+
+
+def _made_up(shard: "Shard", random: np.random.Generator, rows: int) -> Array:
+    """What a shard takes, int64 [rows] or float32 [rows, hidden]."""
+    if shard.start == 0:
+        return random.integers(0, shard.manifest.vocab, rows)
+    return random.standard_normal((rows, shard.manifest.hidden), np.float32)

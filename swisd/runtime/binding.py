@@ -11,9 +11,27 @@ from swisd.runtime.slots import Array
 if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
 
+ANSWER_ROWS = 16
+
+
+class Answers:
+    """Memory that passes of a shard answer in: one runs at a time, and its answer is copied."""
+
+    def __init__(self, width: int) -> None:
+        self._rows = np.empty((0, width), np.float32)
+
+    def rows(self, count: int) -> Array:
+        """float32 [count, width]; that of long passes is not kept."""
+        if count > ANSWER_ROWS:
+            return np.empty((count, self._rows.shape[1]), np.float32)
+        if count > len(self._rows):
+            self._rows = np.empty((count, self._rows.shape[1]), np.float32)
+        return self._rows[:count]
+
 
 class Binding:
-    """For passes of one shape over the same caches: `rows` of one session, or one of each of several.
+    """For passes of one shape over the same caches: `rows` of one session, or one of each of several, or one
+    of each of several mirrors of one session.
 
     Whoever owns the caches keeps it until a buffer is replaced, so a decode step allocates nothing but the
     array it returns. ONNX Runtime reads and writes the numpy memory directly; keys and values are input and
@@ -25,11 +43,11 @@ class Binding:
         self._session = shard.session
         self.capacity, sessions = caches[0][0].shape[2], len(caches[0][0])
         self.rows, self._has_head = rows, shard.has_head
-        self._exit, self._width = shard.exit, shard.width
+        self._exit, self._answers = shard.exit, shard.answers
         self.x = np.empty((sessions * rows, *shard.entry_shape), shard.entry_type)
         self.seqlens = np.zeros(sessions, np.int32)
         self.total = np.zeros((), np.int32)
-        self.out = np.empty((0, self._width), np.float32)
+        self.out: Array = np.empty((0, shard.width), np.float32)
         self._taken: list[int] = []
         self._binding = self._session.io_binding()
         self._keep: dict[str, Any] = {}
@@ -57,7 +75,7 @@ class Binding:
         """The head answers the rows `taken`; hidden states go on with all rows."""
         count = len(taken) if self._has_head else len(self.x)
         if count != len(self.out):
-            self.out = np.empty((count, self._width), np.float32)
+            self.out = self._answers.rows(count)
             self._bind_out(self._exit, ort.OrtValue.ortvalue_from_numpy(self.out))
         if self._has_head and taken != self._taken:
             self._taken = taken

@@ -11,32 +11,14 @@ from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
 from swisd.core.types import Units
 from swisd.runtime import heap
+from swisd.runtime.layer_rows import LayerRows
+from swisd.runtime.mirrors import FLOAT_BYTES, fitting, mirrored
 from swisd.runtime.pools import Pool
+
+__all__ = ["KvStore", "LayerRows"]
 
 F32 = NDArray[np.float32]
 STEP = 256
-
-
-@dataclass(slots=True, eq=False)
-class LayerRows:
-    """One session in one layer: float32 [1, kv_heads, capacity, head_size]; `length` positions are valid.
-
-    The buffers are its own, or those at `place` of a pool.
-    """
-
-    key: F32
-    value: F32
-    length: int = 0
-    pool: Pool | None = None
-    place: int = 0
-
-    @property
-    def capacity(self) -> int:
-        return int(self.key.shape[2])
-
-    @property
-    def nbytes(self) -> int:
-        return self.key.nbytes + self.value.nbytes
 
 
 @dataclass(slots=True)
@@ -106,6 +88,9 @@ class KvStore:
         found = self._sessions.setdefault(session, _Session())
         here = [rows for i in layers if (rows := found.layers.get(i))]
         capacity = max((rows.capacity for rows in here), default=0)
+        again = tokens > capacity > 0 and all(rows.mirrors for rows in here)
+        if again and (moved := self.mirror(session, layers, tokens)):
+            return moved  # it is likely to go on like that
         capacity = self._capacity(capacity, tokens)
         return [self._grown(found, layer, capacity) for layer in layers]
 
@@ -123,15 +108,34 @@ class KvStore:
         if rows is not None and rows.capacity == capacity:
             return rows
         shape = (1, self._heads, capacity, self._size)
-        # What is bound holds the old buffers: it goes first, or both would be in memory.
-        self._unbind(found, layer)
         key, value = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._bytes += key.nbytes + value.nbytes - (rows.nbytes if rows else 0)
         if rows is None:
+            self._bytes += key.nbytes + value.nbytes
             rows = found.layers[layer] = LayerRows(key, value)
             return rows
-        self._move(rows, layer, key, value)
+        self._move(found, layer, key, value)
         return rows
+
+    def mirror(self, session: str, layers: Sequence[int], tokens: int) -> list[LayerRows] | None:
+        """As `reserve`, in memory that one pass over several rows of the session can use (`mirrors`).
+
+        None where this system has none of it; rows are as they were then, or partly in such memory.
+        """
+        found = self._sessions.setdefault(session, _Session())
+        here = [rows for i in layers if (rows := found.layers.get(i))]
+        capacity = self._capacity(max((rows.capacity for rows in here), default=0), tokens)
+        capacity = fitting(capacity, self._heads * self._size * FLOAT_BYTES)
+        for layer in layers:
+            rows = found.layers.get(layer)
+            if rows is not None and rows.mirrors and rows.capacity == capacity:
+                continue
+            pair = mirrored(self._heads, capacity, self._size), mirrored(self._heads, capacity, self._size)
+            if pair[0] is None or pair[1] is None:
+                return None
+            if rows is None:
+                rows = self._grown(found, layer, capacity)
+            self._move(found, layer, pair[0][:1], pair[1][:1], (pair[0], pair[1]))
+        return [found.layers[layer] for layer in layers]
 
     def rows(self, session: str, layer: int) -> LayerRows | None:
         """What is held of a session in a layer."""
@@ -157,25 +161,19 @@ class KvStore:
             for place, session in enumerate(sessions):
                 found = self._sessions[session]
                 mine = found.layers[layer]
-                self._unbind(found, layer)
-                self._bytes -= mine.nbytes
-                self._move(mine, layer, pool.key(layer, place), pool.value(layer, place))
+                self._move(found, layer, pool.key(layer, place), pool.value(layer, place))
                 mine.pool, mine.place = pool, place
-                self._bytes += mine.nbytes
         return pool
 
-    def _move(self, rows: LayerRows, layer: int, key: F32, value: F32) -> None:
-        # One after the other: each old buffer goes before the next new one takes memory.
-        key[:, :, : rows.length] = rows.key[:, :, : rows.length]
-        rows.key = key
-        value[:, :, : rows.length] = rows.value[:, :, : rows.length]
-        rows.value = value
-        self._leave(rows, layer)
-
-    def _leave(self, rows: LayerRows, layer: int) -> None:
-        if rows.pool is not None:
-            rows.pool.leave(layer, rows.place)
-            rows.pool = None
+    def _move(
+        self, found: _Session, layer: int, key: F32, value: F32, mirrors: tuple[F32, F32] | None = None
+    ) -> None:
+        # What is bound holds the old buffers: it goes first, or both would be in memory.
+        self._unbind(found, layer)
+        rows = found.layers[layer]
+        self._bytes -= rows.nbytes
+        rows.move(layer, key, value, mirrors)
+        self._bytes += rows.nbytes
 
     def read(self, session: str, units: Units, position: int, rows: int) -> F32:
         """A copy: float32 [units, rows, width], the key of a position before its value.
@@ -254,7 +252,7 @@ class KvStore:
         if found is not None:
             self._bytes -= sum(rows.nbytes for rows in found.layers.values())
             for layer, rows in found.layers.items():
-                self._leave(rows, layer)
+                rows.leave(layer)
             del found
             heap.give_back()
 
@@ -292,7 +290,7 @@ class KvStore:
                     self._unbind(found, layer)
                     rows = found.layers.pop(layer)
                     self._bytes -= rows.nbytes
-                    self._leave(rows, layer)
+                    rows.leave(layer)
             if not found.layers:
                 del self._sessions[session]
         if self._bytes < before:

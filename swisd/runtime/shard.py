@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from swisd.core.errors import ModelError
 from swisd.core.model import Manifest
 from swisd.runtime import heap
-from swisd.runtime.agreement import agrees
-from swisd.runtime.binding import Binding
-from swisd.runtime.graph import compose
+from swisd.runtime.agreement import agrees, mirrors_agree
+from swisd.runtime.binding import Answers, Binding
 from swisd.runtime.grouping import Group, Grouping
 from swisd.runtime.kv import KvStore, LayerRows
+from swisd.runtime.mirrors import ROWS
+from swisd.runtime.opening import open_session, version
 from swisd.runtime.rope import RopeTables
 from swisd.runtime.slots import Array, Rows, Slot, check_step
 
@@ -25,6 +24,9 @@ __all__ = ["Shard", "Slot"]
 # (heads x rows x capacity floats) stay small. Passes of two and more rows have the same bits.
 PASS_ROWS = 128
 SCORE_BYTES = 16 << 20
+# Older versions of ONNX Runtime write a row of the cache in the task that reads all of them, so several
+# threads would do it in any order: https://github.com/microsoft/onnxruntime/pull/29216.
+ROWS_WRITTEN_FIRST = 1, 32
 
 
 class Shard:
@@ -48,7 +50,8 @@ class Shard:
         self.store = store
         self._owner = object()  # of what is bound in the store; not the shard, or each would hold the other
         self.has_head = end == manifest.n_units
-        self.session = _open_session(manifest, start, end, blobs, threads)
+        self.session = open_session(manifest, start, end, blobs, threads)
+        self._threads = threads
         self._ropes = RopeTables(manifest, blobs) if self.layers else None
         self.entry = "ids" if start == 0 else f"h{start}"
         self.entry_shape = () if start == 0 else (manifest.hidden,)  # of a row
@@ -57,6 +60,7 @@ class Shard:
         self.width = manifest.vocab if self.has_head else manifest.hidden
         # Behind the last layer only those rows go on that an answer is wanted for.
         self.only_wanted = end >= manifest.n_units - 1
+        self.answers = Answers(self.width)
         self._grouping = Grouping(store, self.layers)
         heap.give_back()
 
@@ -72,7 +76,7 @@ class Shard:
         return cls(manifest, start, end, blobs, threads=threads, store=store)
 
     def run(self, slots: Sequence[Rows], x: Array) -> Array:
-        """One step.
+        """One step: rows of several sessions, or several rows of one, have the bits of each on its own.
 
         `x` is int64 [rows] (start 0) or float32 [rows, hidden], rows being the sum over slots; a shard that
         is only the head takes exactly the wanted rows. Returns float32 [rows, hidden]; [wanted, hidden] if
@@ -85,8 +89,8 @@ class Shard:
             if len(x) > 1 and all(slot.rows == 1 for slot in slots) and not self.batches:
                 return np.concatenate([self.run_flat(x[n : n + 1]) for n in range(len(x))])
             return self.run_flat(x)
-        if len(slots) > 1 and all(slot.rows == 1 for slot in slots) and self.batches:
-            return self._run_together(slots, x)
+        if len(slots) > 1 and all(slot.rows == 1 for slot in slots):
+            return self._run_ones(slots, x)
         outputs = []
         at = 0
         for slot in slots:
@@ -101,6 +105,11 @@ class Shard:
         That depends on the kernels that ONNX Runtime has for its processor, so it is tried once.
         """
         return agrees(self)
+
+    @cached_property
+    def mirrors(self) -> bool:
+        """Whether rows of one session in one pass have the bits of one after the other, tried likewise."""
+        return (self._threads == 1 or version() >= ROWS_WRITTEN_FIRST) and mirrors_agree(self)
 
     def close(self) -> None:
         """Release the weights; the shard cannot run afterwards. Keys and values stay in the store."""
@@ -120,9 +129,7 @@ class Shard:
 
     def _run_slot(self, slot: Rows, x: Array) -> Array:
         total = slot.position + slot.rows
-        one_row: Binding | None = self.store.bound(slot.session, self._owner) if slot.rows == 1 else None
-        if one_row is not None and total > one_row.capacity:
-            one_row = None  # not held while the caches grow, or the old ones would stay beside the new
+        one_row = self._bound(slot.session, 1, total) if slot.rows == 1 else None
         layers = (
             self.store.reserve(slot.session, self.layers, total)
             if one_row is None
@@ -133,8 +140,7 @@ class Shard:
             rows.length = slot.position
         if slot.rows == 1:
             if one_row is None:
-                one_row = Binding(self, [(item.key, item.value) for item in layers], 1)
-                self.store.bind(slot.session, self._owner, self.layers, one_row)
+                one_row = self._bind(slot.session, [(item.key, item.value) for item in layers])
             result = one_row.run(x, [slot.position], range(slot.logits if self.only_wanted else 1))
         else:
             result = self._run_passes(slot, x, layers)
@@ -147,20 +153,89 @@ class Shard:
         tables = self._ropes.upto(positions) if self._ropes else []
         return [(f"{'sin' if n % 2 else 'cos'}{n // 2}", table) for n, table in enumerate(tables)]
 
+    def _bound(self, session: str, count: int, total: int) -> Binding | None:
+        """What is bound for passes of so many rows of a session, if its caches have room for `total`.
+
+        Otherwise it is not held: while caches grow, the old ones would stay beside the new.
+        """
+        bound = self.store.bound(session, self._owner)
+        found: Binding | None = bound.get(count) if bound else None
+        return found if found is not None and total <= found.capacity else None
+
+    def _bind(self, session: str, caches: list[tuple[Array, Array]]) -> Binding:
+        """Bind caches of a session, as many mirrors of each as a pass has rows."""
+        bound = self.store.bound(session, self._owner)
+        if bound is None:
+            self.store.bind(session, self._owner, self.layers, bound := {})
+        made = bound[len(caches[0][0])] = Binding(self, caches, 1)
+        return made
+
     def _rows(self, session: str) -> list[LayerRows]:
         return [rows for layer in self.layers if (rows := self.store.rows(session, layer))]
 
-    def _run_together(self, slots: Sequence[Rows], x: Array) -> Array:
-        """One-row steps of several sessions; each group in one pass."""
+    def _run_ones(self, slots: Sequence[Rows], x: Array) -> Array:
+        """One-row slots: those of one session in one pass, and those of sessions that have one in another."""
+        mine: dict[str, list[int]] = {}
+        for number, slot in enumerate(slots):
+            mine.setdefault(slot.session, []).append(number)
         results: dict[int, Array] = {}
-        totals = [slot.position + 1 for slot in slots]
-        for group in self._grouping.groups([slot.session for slot in slots], totals):
+        for numbers in mine.values():
+            if len(numbers) > 1 and self.mirrors:
+                results.update(self._run_following(numbers, slots, x))
+        single = [numbers[0] for numbers in mine.values() if len(numbers) == 1]
+        if len(single) > 1 and self.batches:
+            results.update(self._run_together(single, slots, x))
+        for number, slot in enumerate(slots):
+            if number not in results:
+                results[number] = self._run_slot(slot, x[number : number + 1])
+        return np.concatenate([results[number] for number in range(len(slots))])
+
+    def _run_following(self, numbers: Sequence[int], slots: Sequence[Rows], x: Array) -> dict[int, Array]:
+        """Rows of one session, by the numbers of their slots: the first of them, or all."""
+        results: dict[int, Array] = {}
+        for at in range(0, len(numbers), ROWS):
+            some = numbers[at : at + ROWS]
+            rows = self.run_mirrored([slots[number] for number in some], x[some])
+            if rows is None:
+                break  # what follows needs these
+            results.update(zip(some, rows, strict=True))
+        return results
+
+    def run_mirrored(self, slots: Sequence[Rows], x: Array) -> list[Array] | None:
+        """One pass over rows of one session at positions that follow each other, `ROWS` of them at most.
+
+        What each becomes; None, and nothing is run, where there is no memory for it.
+        """
+        session, position, count = slots[0].session, slots[0].position, len(slots)
+        total = position + count
+        binding = self._bound(session, count, total)
+        layers = self._rows(session) if binding else self.store.mirror(session, self.layers, total)
+        if layers is None:
+            return None
+        for rows in layers:  # as for a step alone
+            rows.length = position
+        if binding is None:
+            caches = [(item.mirrors[0][:count], item.mirrors[1][:count]) for item in layers if item.mirrors]
+            binding = self._bind(session, caches)
+        wanted = [number for number, slot in enumerate(slots) if slot.logits or not self.only_wanted]
+        out = binding.run(x, range(position, total), wanted)
+        for rows in layers:
+            rows.length = total
+        ends = np.cumsum([number in wanted for number in range(count)])
+        return np.split(out, ends[:-1])
+
+    def _run_together(self, numbers: Sequence[int], slots: Sequence[Rows], x: Array) -> dict[int, Array]:
+        """One row each of several sessions, by the numbers of their slots; each group in one pass."""
+        chosen, rows = [slots[number] for number in numbers], x[numbers]
+        results: dict[int, Array] = {}
+        sessions, totals = [slot.session for slot in chosen], [slot.position + 1 for slot in chosen]
+        for group in self._grouping.groups(sessions, totals):
             if group.pool is None:
                 for number, _ in group.members:
-                    results[number] = self._run_slot(slots[number], x[number : number + 1])
+                    results[number] = self._run_slot(chosen[number], rows[number : number + 1])
             else:
-                results.update(self.run_group(group, slots, x))
-        return np.concatenate([results[number] for number in range(len(slots))])
+                results.update(self.run_group(group, chosen, rows))
+        return {numbers[number]: result for number, result in results.items()}
 
     def run_group(self, group: Group, slots: Sequence[Rows], x: Array) -> dict[int, Array]:
         """One pass over places of a pool: what each member's row becomes, by the number of its slot."""
@@ -205,48 +280,3 @@ class Shard:
             results.append(binding.run(x[at : at + rows], [slot.position + at], range(rows - wanted, rows)))
             at += rows
         return results[0] if len(results) == 1 else np.concatenate(results)
-
-
-def _check_version(manifest: Manifest) -> None:
-    oldest = manifest.config.get("onnxruntime", [0])
-    try:
-        too_old = [int(part) for part in ort.__version__.split(".")[:2]] < list(oldest)
-    except (ValueError, TypeError):
-        return  # a development version, or a manifest that says nothing sensible
-    if too_old:
-        wanted = ".".join(map(str, oldest))
-        raise ModelError(
-            f"{manifest.model_id} needs ONNX Runtime {wanted} or newer, this device has {ort.__version__}: "
-            "upgrade onnxruntime"
-        )
-
-
-def _open_session(manifest: Manifest, start: int, end: int, blobs: Path, threads: int) -> Any:
-    _check_version(manifest)
-    for index in [manifest.graph, *manifest.blob_indices(start, end)]:
-        blob = manifest.blobs[index]
-        path = blobs / blob.sha256
-        if not path.is_file() or path.stat().st_size != blob.size:
-            raise ModelError(f"{manifest.model_id}: blob {blob.sha256[:12]} is not here or not whole")
-    graph = (blobs / manifest.blobs[manifest.graph].sha256).read_bytes()
-    model = compose(manifest, start, end, graph)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # The fragments are already in their final form. Optimisers would fuse across units, and then a cut
-    # would change the bits.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Passes are short, so the arena stays small (10 MB for SmolLM2); without it the freed buffers of a pass
-    # stay in the heap, several times as much.
-    options.enable_cpu_mem_arena = True
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(blobs))
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - the bindings raise a dozen classes without a common base
-        reason = str(error).splitlines()[0][:300]
-        raise ModelError(
-            f"ONNX Runtime cannot load units {start} to {end} of {manifest.model_id}: {reason}"
-        ) from None

@@ -29,7 +29,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Rows of one session in a step.
+    """Rows of one session in a step. Several slots of a session are one row each, at positions in a row.
 
     `position` is the absolute position of the first row. It must be at most the session's KV length; less
     truncates the cache there and rewrites, so a repeated step gives the same answer. `logits` says how many
@@ -54,8 +54,9 @@ def check_step(
     start, end = span
     only_head = start == manifest.n_units - 1
     layers = not only_head and end > 1
-    if not slots or len({slot.session for slot in slots}) != len(slots):
-        raise ModelError("a step needs one or more slots, each of another session")
+    if not slots:
+        raise ModelError("a step needs one or more slots")
+    before: dict[str, Rows] = {}  # by session, the slot that came last
     want = sum(slot.logits if only_head else slot.rows for slot in slots)
     dtype = np.dtype(np.int64 if start == 0 else np.float32)
     shape: tuple[int, ...] = (want,) if start == 0 else (want, manifest.hidden)
@@ -64,14 +65,25 @@ def check_step(
     for slot in slots:
         if slot.rows < 1 or slot.position < 0 or not 0 <= slot.logits <= slot.rows:
             raise ModelError(f"a slot of {slot.rows} rows at {slot.position} with {slot.logits} logits")
+        if (last := before.get(slot.session)) is not None and not _follows(last, slot):
+            raise ModelError(
+                "the slots of a step are each of another session, or one row each at positions in a row"
+            )
+        before[slot.session] = slot
         total = slot.position + slot.rows
         if total > store.max_tokens:
             raise ModelError(
                 f"session {slot.session} would have {total} tokens; this device allows {store.max_tokens}"
             )
-        if slot.position and layers and slot.position > (here := store.length(slot.session, span)):
+        if not slot.position or not layers or last is not None:
+            continue
+        if slot.position > (here := store.length(slot.session, span)):
             raise ModelError(
                 f"session {slot.session}: a step at {slot.position}, but only {here} tokens are here"
             )
     if start == 0 and x.size and not 0 <= int(x.min()) <= int(x.max()) < manifest.vocab:
         raise ModelError(f"token ids outside 0 to {manifest.vocab - 1}")
+
+
+def _follows(slot: Rows, other: Rows) -> bool:
+    return slot.rows == other.rows == 1 and other.position == slot.position + 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swisd.core.errors import ModelError
-from swisd.runtime import kv, shard
+from swisd.runtime import kv, opening, shard
 from swisd.runtime.kv import KvStore
 from swisd.runtime.shard import Shard, Slot
 from tests.shards import generate, through
@@ -194,7 +194,7 @@ def test_an_old_onnxruntime_is_refused_by_name(
     imported: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before 1.24 sliding windows were one position too wide: better no answer than a wrong one."""
-    monkeypatch.setattr(shard.ort, "__version__", "1.23.2")
+    monkeypatch.setattr(opening.ort, "__version__", "1.23.2")
     imported("llama").shards()
     with pytest.raises(ModelError, match=r"needs ONNX Runtime 1\.24"):
         imported("gemma3", "Q5_0").shards()
