@@ -18,6 +18,7 @@ class Kept:
     lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions, once all that waits has run
     done: dict[int, int] = field(default_factory=dict)  # layer -> positions that are there by now
     steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
+    ran: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one that has run
     least: int = 0  # steps below were given up by the driver
     parked: bool = False  # it ended; its rows are for others
 
@@ -55,6 +56,11 @@ class Caches:
         lengths = kept.lengths if kept is not None else {}
         return min((lengths.get(layer, 0) for layer in layers), default=STATELESS)
 
+    def steps(self, session: str, stage: int) -> tuple[int, int]:
+        """The steps after the last one that came to a stage, and after the last one that has run there."""
+        kept = self._sessions.get(session)
+        return (kept.steps.get(stage, 0), kept.ran.get(stage, 0)) if kept is not None else (0, 0)
+
     def active(self, since: float) -> int:
         """Sessions that ran a step since then."""
         return sum(1 for kept in self._sessions.values() if kept.heard >= since)
@@ -72,9 +78,10 @@ class Caches:
         for layer in layers:
             kept.lengths[layer] = slot.position + slot.rows
 
-    def ran(self, slot: Slot, layers: Iterable[int]) -> None:
+    def ran(self, stage: int, slot: Slot, layers: Iterable[int]) -> None:
         """These rows are in the caches."""
         if (kept := self._sessions.get(slot.session)) is not None:
+            kept.ran[stage] = slot.step + 1
             for layer in layers:
                 kept.done[layer] = slot.position + slot.rows
 
@@ -124,7 +131,7 @@ class Caches:
         for session, kept in list(self._sessions.items()):
             kept.lengths = {layer: at for layer, at in kept.lengths.items() if layer in layers}
             kept.roll_back()
-            kept.steps, kept.least = {}, 0
+            kept.steps, kept.ran, kept.least = {}, {}, 0
             if not kept.lengths:
                 del self._sessions[session]
                 gone.append(session)

@@ -34,4 +34,5 @@ class DeviceConfig:
     context: int = 4096
     min_context: int = 512
     journal_bytes: int = 32 << 20  # for what it sent on, so that a lost device's caches can be rebuilt
+    speculation: bool = True  # as driver: run rows of tokens that may come next with that of the last one
     spares: bool = True  # as host: let devices with room to spare keep others' units loaded

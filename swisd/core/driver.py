@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from swisd.core import deadlines
+from swisd.core.drafts import worth
 from swisd.core.effects import Activation, CancelTimer, Publish, Sample, Score, SetTimer
 from swisd.core.events import StepDone
 from swisd.core.gone import Gone
@@ -12,8 +13,8 @@ from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.parked import LEAST, Parked
 from swisd.core.recovery import Recovery
 from swisd.core.rounds import Rounds
-from swisd.core.session import READ_AGAIN, Session
-from swisd.core.types import Plan, Scores
+from swisd.core.session import READ_AGAIN, Pass, Session
+from swisd.core.types import Plan, Scores, Slot
 from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker
 
@@ -114,7 +115,10 @@ class Driver:
         if item is None:
             return
         if event.token is not None:
-            self._note_time(session, now)
+            if not session.awaits(item):
+                self.recovery.start(session, "an answer came before its turn", now, out)
+                return
+            self._note_time(session, event.work.step, now)
             out.append(Publish(session.on_token(event.token, now)))
         elif event.scores is not None:
             self._scored(session, item.position, event.scores, now, out)
@@ -240,11 +244,20 @@ class Driver:
             return
         if (taken := session.take()) is None:
             return
+        self._feed_pass(session, taken, plan, now, out)
+        if self._alone() and self._local.config.speculation:
+            most = worth(session.trust, self.rounds.times())
+            for more in session.guess(most):
+                self._feed_pass(session, more, plan, now, out)
+
+    def _feed_pass(
+        self, session: Session, taken: tuple[Slot, Pass], plan: Plan, now: float, out: Effects
+    ) -> None:
         slot, item = taken
         session.fed_at[slot.step] = now
         activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
-        request = session.head_request(slot.step) if len(stages) == 1 and slot.logits else None
-        sample, score = _wanted(request)
+        solo = len(plan.pipelines[0].stages) == 1
+        sample, score = _wanted(session.head_request(slot.step) if solo and slot.logits else None)
         self._worker.begin(activation, now, out, sample=sample, score=score)
 
     def _went_round(self, session: Session, step: int, now: float, out: Effects) -> None:
@@ -277,8 +290,13 @@ class Driver:
             )
         )
 
-    def _note_time(self, session: Session, now: float) -> None:
-        if self._alone() and len(session.token_times) > 1:
+    def _note_time(self, session: Session, step: int, now: float) -> None:
+        first, rows = session.together
+        if not self._alone() or step != first or len(session.token_times) < 2:
+            return
+        if (fed_at := session.fed_at.get(step)) is not None:
+            self.rounds.note_size(rows, now - fed_at)
+        if rows == 1:
             self.rounds.note_token((now - session.token_times[-1]) * 1000.0)
 
     def _note_beyond(self, session: Session, activation: Activation, now: float) -> None:

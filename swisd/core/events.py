@@ -124,7 +124,7 @@ class StepDone:
     """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head.
 
     `compute_ms` is what it takes of the device, `ran_ms` the computation alone; the pass
-    served `shared` sessions.
+    served `shared` rows, of several sessions or of one.
     """
 
     work: Work

@@ -175,13 +175,16 @@ class Held:
     """What a device holds of a session for one stage of the plan.
 
     `length` positions are in its caches. Its outputs for positions `[kept_from, made)` are in its journal;
-    `made` without journal says how far it got.
+    `made` without journal says how far it got. The last of them may be of a guess that was wrong. Steps below
+    `entered` came here under this plan, and those below `ran` have run.
     """
 
     stage: Annotated[int, Range(0, 1023)]
     length: Position
     kept_from: Position
     made: Position
+    entered: Annotated[int, Range(0, 1 << 31)] = 0
+    ran: Annotated[int, Range(0, 1 << 31)] = 0
 
 
 @dataclass(frozen=True, slots=True)

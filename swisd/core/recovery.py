@@ -13,7 +13,7 @@ from swisd.core.effects import Activation, CancelTimer, Notice, Publish, SetTime
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Call, Held, Repair
 from swisd.core.parked import Prefix
-from swisd.core.replay import STATELESS, Span, reachable, spans
+from swisd.core.replay import Span, reachable, spans
 from swisd.core.session import READ_AGAIN, Session
 from swisd.core.types import Plan, Slot
 
@@ -38,7 +38,8 @@ class Attempt:
     silent: set[str] = field(default_factory=set)
     held: dict[int, Held] = field(default_factory=dict)
     running: dict[int, Span] = field(default_factory=dict)  # spans that are run again, by their last stage
-    made: dict[int, int] = field(default_factory=dict)  # stage -> how far it was when last heard
+    ends: dict[int, int] = field(default_factory=dict)  # last stage of a span -> the step after its last
+    ran: dict[int, int] = field(default_factory=dict)  # stage -> how far it was when last heard, in steps
     replay_at: float = 0.0  # when rows began to be run again
     looked: bool = False  # it was asked how far they are
     patience: float = 0.0  # without any advance, in seconds
@@ -229,14 +230,15 @@ class Recovery:
         """Where a late step is: on its way and lost, or with a device that is slow."""
         session = attempt.session
         self.forget(session.key, out)
-        position = session.oldest
-        if position is None:
+        step = session.oldest
+        if step is None:
             self.start(session, "nothing is under way", now, out)
             return
-        waiting = next((item.stage for item in held if item.length <= position), None)
-        if waiting is None and held[-1].length == STATELESS and held[-2].made > position:
-            waiting = len(held) - 1  # a head alone does not say what it got
-        if waiting is not None and (waiting == 0 or held[waiting - 1].made > position):
+        position = session.running[step].position
+        waiting = next(
+            (item.stage for item in held if item.entered <= step or item.length <= position), None
+        )
+        if waiting is not None and (waiting == 0 or held[waiting - 1].ran > step):
             self.start(session, "rows were lost on their way", now, out)
             return
         slow = plan.pipelines[0].stages[(waiting if waiting is not None else len(held)) - 1].device
@@ -265,7 +267,7 @@ class Recovery:
         attempt.running = {span.until: span for span in found}
         attempt.rows = sum(span.end - span.start for span in found)
         attempt.anew = max(0, session.first_wanted - end)
-        attempt.made = {number: item.made for number, item in enumerate(held)}
+        attempt.ran = {number: item.ran for number, item in enumerate(held)}
         if not found:
             self._go_on(attempt, now, out)
             return
@@ -274,6 +276,7 @@ class Recovery:
         for span in found:
             passes = session.passes(span.start, span.end)
             most = max(most, len(passes))
+            attempt.ends[span.until] = step + len(passes)
             rows = max(rows, *(len(item.ids) for item in passes))
             if span.first > 0:
                 sender = plan.pipelines[0].stages[span.first - 1].device
@@ -304,12 +307,11 @@ class Recovery:
     def _note_advance(self, attempt: Attempt, held: tuple[Held, ...], now: float, out: Effects) -> None:
         """How far a device is with rows that are run again."""
         for item in held:
-            before = attempt.made.get(item.stage)
-            if before is None or item.made == before:
+            if item.ran == attempt.ran.get(item.stage, item.ran):
                 continue
-            attempt.made[item.stage], self._moved_at = item.made, now
+            attempt.ran[item.stage], self._moved_at = item.ran, now
             span = attempt.running.get(item.stage)
-            if span is not None and attempt.held[item.stage].made < span.end <= item.made:
+            if span is not None and item.ran >= attempt.ends[item.stage]:
                 self._note_done(attempt, span, now, out)  # the word of it was lost
 
     def _note_done(self, attempt: Attempt, span: Span, now: float, out: Effects) -> None:

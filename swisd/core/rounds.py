@@ -7,6 +7,10 @@ from swisd.core import deadlines
 from swisd.core.types import Beyond, Prediction
 
 MEASURED = 8  # passes of one token after which their times tell how long one may take
+SIZES = (1, 2, 4, 8)  # rows of one session that are fed at once, the last of them guesses
+MORE = 0.25  # what each further row is taken to cost of a round of one, before it was measured
+LEAST_S = 1e-6  # a clock may not tell shorter times
+WEIGHT = 0.2  # of the last round in what rounds of its size take
 
 
 class Rounds:
@@ -17,6 +21,7 @@ class Rounds:
         self._prompt: deque[float] = deque(maxlen=32)  # s
         self._token: deque[float] = deque(maxlen=64)  # s
         self._beyond: deque[float] = deque(maxlen=512)  # ms
+        self._sizes: dict[int, float] = {}  # rows -> seconds
 
     @property
     def token_ms(self) -> float:
@@ -37,6 +42,26 @@ class Rounds:
         self._prompt.clear()
         self._token.clear()
         self._beyond.clear()
+        self._sizes.clear()
+
+    def note_size(self, rows: int, seconds: float) -> None:
+        """So many rows of a session that ran alone, fed at once, came back after this time."""
+        seconds = max(seconds, LEAST_S)
+        before = self._sizes.get(rows, seconds)
+        self._sizes[rows] = before + WEIGHT * (seconds - before)
+
+    def times(self) -> dict[int, float]:
+        """What a round of each of `SIZES` takes in seconds, as measured or estimated; at first of one row."""
+        one = self._sizes.get(1)
+        if one is None:
+            return {1: 1.0}
+        found = {1: one}
+        for rows in SIZES[1:]:
+            known = self._sizes.get(rows)
+            before = SIZES[SIZES.index(rows) - 1]
+            slope = max((found[before] - one) / (before - 1), 0.0) if before > 1 else MORE * one
+            found[rows] = known if known is not None else found[before] + slope * (rows - before)
+        return found
 
     def note_token(self, ms: float) -> None:
         """Two tokens of a session that ran alone came so far apart."""

@@ -4,12 +4,17 @@ A session is a list of passes. Prompt tokens go in chunks; tokens that were alre
 is continued after a failure, or where the prompt goes on with an earlier answer) go one by one, because
 one-token steps and longer passes differ in their last bits; then each new token is one step. Everything is
 derived from the ask, so any driver can take it up.
+
+Behind the row of the last token others may run at once, of tokens that may come next (`guess`). Each has its
+own step and the bits that it would have alone. Where another token comes than was guessed, what lies behind
+is given up, and the next row takes its place: nothing that is said depends on guesses.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from swisd.core.drafts import Lookup
 from swisd.core.effects import Sample, Score
 from swisd.core.history import History, history, together
 from swisd.core.messages import Ask, Out
@@ -67,6 +72,8 @@ class Session:
     slack: float = 1.0  # grows while its steps are late although nothing is lost
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
+    lookup: Lookup | None = None  # once a token was said
+    together: tuple[int, int] = (0, 1)  # the first step and the number of the rows that were fed at once last
 
     @classmethod
     def begin(cls, ask: Ask, epoch: int, max_tokens: int, now: float, first_step: int = 0) -> "Session":
@@ -92,13 +99,18 @@ class Session:
 
     @property
     def oldest(self) -> int | None:
-        """Position of the oldest rows under way."""
-        return min((item.position for item in self.running.values()), default=None)
+        """The oldest step under way."""
+        return min(self.running, default=None)
 
     @property
     def first_wanted(self) -> int:
         """Position of the first pass whose answer was not said yet."""
         return self.scored if self.ask.score_top else self._all_passes()[-1].position
+
+    @property
+    def trust(self) -> float:
+        """The share of guesses that were right lately."""
+        return self.lookup.trust if self.lookup is not None else 0.0
 
     def halt(self) -> None:
         """Nothing is under way any more, and nothing is fed, until it is lined up again."""
@@ -128,7 +140,22 @@ class Session:
         """The next rows to run, if there are any now."""
         if self.finish is not None or not self.todo:
             return None
-        item = self.todo.popleft()
+        self.together = self.next_step, 1
+        return self._step(self.todo.popleft())
+
+    def guess(self, rows: int) -> list[tuple[Slot, Pass]]:
+        """Rows to run at once with that of the last token, `rows` in all at most, of tokens that may come."""
+        if self.lookup is None or len(self.running) != 1 or self.todo:
+            return []
+        first, item = next(iter(self.running.items()))
+        most = min(rows, self.max_tokens - len(self.emitted)) - 1
+        if not item.logits or item.position + 1 != len(self.ask.prompt) + len(self.emitted):
+            return []
+        ids = self.lookup.guess(max(most, 0))
+        self.together = first, 1 + len(ids)
+        return [self._step(Pass(item.position + at, (token,), 1)) for at, token in enumerate(ids, 1)]
+
+    def _step(self, item: Pass) -> tuple[Slot, Pass]:
         slot = Slot(self.key, self.next_step, item.position, len(item.ids), item.logits)
         self.running[self.next_step] = item
         self.next_step += 1
@@ -143,15 +170,26 @@ class Session:
             prompt = self.ask.prompt
             after = range(item.position + 1, item.position + 1 + len(item.ids))
             return Score(self.ask.score_top, tuple(prompt[p] if p < len(prompt) else None for p in after))
-        position = len(self.ask.prompt) + len(self.emitted)
-        return Sample(self.ask.sampling, self.ask.seed, position, self._recent())
+        position = item.position + len(item.ids)
+        return Sample(self.ask.sampling, self.ask.seed, position, self._recent(position))
 
-    def _recent(self) -> tuple[int, ...]:
-        """The last tokens, as many as the repetition penalty looks at; made for each token, so not of all."""
+    def _recent(self, position: int) -> tuple[int, ...]:
+        """The last tokens before a position, as many as the repetition penalty looks at, guesses among them.
+
+        They are made for each token, so not of all.
+        """
         window = self.ask.sampling.repetition_window
-        last = self.emitted[-window:] if window else []
+        if not window:
+            return ()
+        known = len(self.ask.prompt) + len(self.emitted)
+        guessed = [item.ids[0] for item in self.running.values() if known <= item.position < position]
+        last = [*self.emitted[-window:], *guessed][-window:]
         more = window - len(last)
         return (*self.ask.prompt[-more:], *last) if more > 0 else tuple(last)
+
+    def awaits(self, item: Pass) -> bool:
+        """Whether the answer to these rows is the next token, and not that to a guess whose turn is later."""
+        return item.position + len(item.ids) == len(self.ask.prompt) + len(self.emitted)
 
     @property
     def history(self) -> History:
@@ -228,8 +266,23 @@ class Session:
         self.emitted.append(token)
         if len(self.emitted) >= self.max_tokens:
             return self.say(tokens=(token,), finish="length", now=now)
-        self.todo.append(Pass(len(self.ask.prompt) + len(self.emitted) - 1, (token,), 1))
+        self._line_up_next(token)
         return self.say(tokens=(token,), now=now)
+
+    def _line_up_next(self, token: int) -> None:
+        """The row of the token that came runs next, unless it was guessed and is under way."""
+        if self.lookup is None:
+            self.lookup = Lookup((*self.ask.prompt, *self.emitted))
+        else:
+            self.lookup.add(token)
+        position = len(self.ask.prompt) + len(self.emitted) - 1
+        guesses = [step for step, item in self.running.items() if item.position >= position]
+        if guesses and self.running[guesses[0]].ids == (token,):
+            return
+        for step in guesses:
+            self.acknowledge(step)
+            self.fed_at.pop(step, None)
+        self.todo.append(Pass(position, (token,), 1))
 
     def say(
         self,
@@ -252,4 +305,5 @@ class Session:
         if finish is not None:
             self.finish, self.finished_at = finish, now
             self.todo.clear()
+            self.lookup = None  # it is as large as the text
         return out

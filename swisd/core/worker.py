@@ -163,7 +163,7 @@ class Worker:
         """Rows ran through a stage: its caches hold them."""
         if (stage := dict(self._stages).get(activation.stage)) is not None:
             for slot in activation.slots:
-                self.caches.ran(slot, self._layers(stage))
+                self.caches.ran(activation.stage, slot, self._layers(stage))
 
     def _enter(self, activation: Activation, now: float, out: Effects) -> Activation | None:
         plan = self._local.plan
@@ -246,7 +246,8 @@ class Worker:
 
     def _held(self, number: int, stage: Stage, session: str) -> Held:
         length = self.caches.length(session, self._layers(stage))
-        return Held(number, length, *self.journal.kept(session, stage.end))
+        kept_from, made = self.journal.kept(session, stage.end)
+        return Held(number, length, kept_from, made, *self.caches.steps(session, number))
 
     def _replay(self, repair: Repair, plan: Plan, now: float, out: Effects) -> None:
         """Send what the journal has; the last pass asks for a word when it is done."""

@@ -46,6 +46,7 @@ def describe_device(
         context=settings.model.context,
         min_context=min(settings.model.min_context, settings.model.context),
         journal_bytes=journal_bytes,
+        speculation=settings.device.speculation,
         spares=settings.model.spares,
     )
 

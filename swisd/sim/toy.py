@@ -3,6 +3,9 @@
 A wrong order, a lost or repeated row or a stale cache changes every token after it, and so does a row that
 ran alone where it ran together with others at first: equal tokens mean equal histories. Integers only: the
 same on every machine.
+
+Half of its tokens are said in an order, most of the time, so that they can be guessed: a state carries the
+token of its row in its lowest bits.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +17,8 @@ from swisd.core.types import Scores, Units
 
 MIX = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
+TOKEN_BITS = 16
+JUMP = 8  # every so many tokens, on average, comes out of order
 MODEL = "70" * 32
 MODEL_ID = "toy"
 
@@ -64,7 +69,7 @@ class ToyShard:
             rows = rows[len(rows) - slot.logits :] if slot.logits else []
         if end <= head:
             return len(rows), tuple(rows), None, None
-        token = _mix(rows[-1], 1) % self.manifest.vocab if rows and sample else None
+        token = _said(rows[-1], self.manifest.vocab) if rows and sample else None
         scores = _scores(rows, score, self.manifest.vocab) if score else None
         return len(rows), (), token, scores
 
@@ -101,13 +106,27 @@ class ToyShard:
 
     def _unit(self, unit: int, session: str, position: int, row: int, kind: int) -> int:
         if unit == 0:
-            return _mix(row, 7)
+            return _carrying(_mix(row, 7), row)
         cache = self.caches.setdefault((session, unit), [])
         if position > len(cache):
             raise ValueError(f"row at {position} but the cache of {session} holds {len(cache)}")
         del cache[position:]
-        cache.append(_mix(unit, position, row, cache[-1] if cache else 0, kind))
+        cache.append(_carrying(_mix(unit, position, row, cache[-1] if cache else 0, kind), row))
         return cache[-1]
+
+
+def _carrying(state: int, row: int) -> int:
+    """A state with the token of the row that it comes of."""
+    low = (1 << TOKEN_BITS) - 1
+    return (state & (MASK ^ low)) | (row & low)
+
+
+def _said(state: int, vocab: int) -> int:
+    """The token that the head answers a state with."""
+    drawn, last, ordered = _mix(state, 1), state & ((1 << TOKEN_BITS) - 1), vocab // 2
+    if last >= ordered or drawn % JUMP == 0:
+        return (drawn >> 8) % vocab
+    return (5 * last + 3) % ordered
 
 
 def _scores(rows: list[int], score: Score, vocab: int) -> Scores:
@@ -135,7 +154,7 @@ def toy_tokens(
                 for at, row in enumerate(states)
             ]
         position = len(ids)
-        tokens.append(_mix(states[-1], 1) % manifest.vocab)
+        tokens.append(_said(states[-1], manifest.vocab))
         ids.append(tokens[-1])
         kinds.append(1)
     return tokens

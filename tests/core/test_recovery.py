@@ -70,14 +70,21 @@ class Desk:
         return self.do(Timer(f"{name}:{KEY}"))
 
     def answers(self, asked: list[Effect], lengths: dict[int, Any], *, kept_from: int = 0) -> list[Effect]:
-        """Devices 2 to 4 say what they hold: a length, or (length, kept from, made)."""
+        """Devices 2 to 4 say what they hold: a length, or (length, kept from, made), or steps besides."""
         step = next(word.step for word, _ in repairs(asked))
         effects: list[Effect] = []
         for number, held in lengths.items():
-            three = held if isinstance(held, tuple) else (held, kept_from, held)
-            word = Repair("held", KEY, 1, step, an_id(number), (Held(number - 1, *three),))
+            told = held if isinstance(held, tuple) else (held, kept_from, held)
+            if len(told) == 3:
+                told = (*told, steps_of(told[0]), steps_of(told[2]))
+            word = Repair("held", KEY, 1, step, an_id(number), (Held(number - 1, *told),))
             effects += self.do(Received(an_id(number), word))
         return effects
+
+
+def steps_of(positions: int) -> int:
+    """How many steps brought so many positions: three rows of the prompt at once, then one by one."""
+    return max(0, positions - 2)
 
 
 def kinds(effects: list[Effect], kind: type) -> list[Any]:
@@ -196,21 +203,23 @@ def rebuilding() -> tuple[Desk, list[Effect]]:
 
 
 def test_whether_rows_that_are_run_again_came_round_is_asked_where_the_word_of_it_was_lost():
-    desk, _ = rebuilding()
+    desk, effects = rebuilding()
+    first = repairs(effects)[0][0].step  # the two passes of each stage have this step and the next
     looking = desk.wait()
     assert asked(looking) == [("probe", 2), ("probe", 4)]
-    assert desk.answers(looking, {2: 4, 4: 2}) == []
-    (again,) = kinds(desk.answers(looking, {4: 4}), RunStep)
+    assert desk.answers(looking, {2: (4, 0, 4, first + 2, first + 2), 4: (3, 0, 3, first + 2, first + 1)}) == []
+    (again,) = kinds(desk.answers(looking, {4: (4, 0, 4, first + 2, first + 2)}), RunStep)
     assert again.activation.slots[0].position == 4
 
 
 def test_rows_that_advance_have_all_the_time_they_take():
-    desk, _ = rebuilding()
-    for made in (1, 2, 3):
+    desk, effects = rebuilding()
+    first = repairs(effects)[0][0].step
+    for ran in (first - 1, first, first + 1):
         looking = desk.wait()
         assert asked(looking) == [("probe", 2), ("probe", 4)]
         desk.now += 1.0
-        assert desk.answers(looking, {4: made}) == []
+        assert desk.answers(looking, {4: (3, 0, 3, ran, ran)}) == []
 
 
 def test_rows_that_do_not_advance_are_run_again_once_more_within_seconds():

@@ -322,14 +322,14 @@ def test_it_says_what_it_holds_and_kept():
     assert held(bench.do(Received(DRIVER, repair("probe")))) == (Held(1, 0, 0, 0),)
     ran(bench, (0, 0), (1, 3))
     bench.frame(step=2, position=6)  # under way: in the caches soon, but it went nowhere
-    assert held(bench.do(Received(DRIVER, repair("probe", 7)))) == (Held(1, 9, 0, 6),)
+    assert held(bench.do(Received(DRIVER, repair("probe", 7)))) == (Held(1, 9, 0, 6, 3, 2),)
     assert len(kinds(bench.frame(step=3, position=9), RunStep)) == 1  # a look changes nothing
 
 
 def test_after_a_resume_older_steps_are_refused():
     bench = Bench()
     ran(bench, (0, 0))
-    assert held(bench.do(Received(DRIVER, repair("resume", 5)))) == (Held(1, 3, 0, 3),)
+    assert held(bench.do(Received(DRIVER, repair("resume", 5)))) == (Held(1, 3, 0, 3, 1, 1),)
     bench.do(Received(DRIVER, repair("resume", 2)))  # an old one that comes late
     assert bench.frame(step=4, position=3) == [] and bench.drops == {"repeated frame": 1}
     assert len(kinds(bench.frame(step=5, position=3), RunStep)) == 1
@@ -402,4 +402,4 @@ def test_a_failed_step_leaves_nothing_that_could_be_trusted():
     ran(bench, (0, 0))
     (run,) = kinds(bench.frame(step=1, position=3), RunStep)
     bench.do(StepFailed(run.work, "no memory"))  # type: ignore[union-attr]
-    assert held(bench.do(Received(DRIVER, repair("resume", 9)))) == (Held(1, 0, 0, 3),)
+    assert held(bench.do(Received(DRIVER, repair("resume", 9)))) == (Held(1, 0, 0, 3, 2, 1),)
