@@ -53,8 +53,9 @@ def fitting(capacity: int, position_bytes: int) -> int:
 def mirrored(heads: int, capacity: int, size: int) -> F32 | None:
     """Zeros, float32 [ROWS, heads, capacity, size], contiguous; what is written to one entry is in all.
 
-    Memory that was never touched takes none. None where this system cannot do it, has no more room for it, or
-    an entry is not whole pages (see `fitting`).
+    Memory that was never touched takes none, though what counts resident pages of a process counts each of
+    these once for every entry. None where this system cannot do it, has no more room for it, or an entry is
+    not whole pages (see `fitting`).
     """
     each = heads * capacity * size * FLOAT_BYTES
     if sys.maxsize < 1 << 32 or not hasattr(os, "memfd_create") or not each or each % mmap.PAGESIZE:

@@ -307,6 +307,63 @@ async def test_steps_that_come_together_share_a_pass_and_each_has_its_answer(ben
         assert done.token == int(logits[-1].argmax())
 
 
+async def test_rows_of_one_session_share_a_pass_and_each_has_its_answer(bench: Bench) -> None:
+    bench.load(WHOLE)
+    await bench.next()
+    session, tokens = "a" * 16, (10, 11, 12, 13)
+    lone = FakeShard(MANIFEST, 0, 6, store=KvStore(MANIFEST, 128))
+    bench.compute.run(prompt(session))
+    lone.run([Slot(session, 0, 0, 3, 1)], np.array([1, 2, 3]))
+    assert isinstance(await bench.next(), StepDone)
+    for _ in range(2):  # the second time the session goes back
+        for number, token in enumerate(tokens, 1):
+            bench.compute.run(row(session, number, token))
+        bench.compute.flush()
+        for number, token in enumerate(tokens, 1):
+            done = await bench.next()
+            assert isinstance(done, StepDone) and done.work.step == number and done.shared == len(tokens)
+            logits = lone.run([Slot(session, number, number + 2, 1, 1)], np.array([token]))
+            assert done.token == int(logits[-1].argmax())
+
+
+async def test_rows_behind_one_that_fails_fail_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before it have their answers: they run once more, each alone and in order."""
+    bench.load(WHOLE)
+    await bench.next()
+    session = "a" * 16
+    bench.compute.run(prompt(session))
+    assert isinstance(await bench.next(), StepDone)
+    run = FakeShard.run
+
+    def fails(self: FakeShard, slots: Any, x: Any) -> Any:
+        found = run(self, slots, x)
+        if any(slot.step == 3 for slot in slots):
+            self.store.write(session, (1, 5), 4, self.store.read(session, (1, 5), 4, 1))  # as if not run
+            raise ModelError("a bad row")
+        return found
+
+    monkeypatch.setattr(FakeShard, "run", fails)
+    for number in (1, 2, 3, 4, 5):
+        bench.compute.run(row(session, number, 10 + number))
+    bench.compute.flush()
+    events = [await bench.next() for _ in range(5)]
+    assert [type(event) for event in events] == [StepDone] * 2 + [StepFailed] * 3
+    assert [event.work.step for event in events if isinstance(event, StepDone | StepFailed)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    lone = FakeShard(MANIFEST, 0, 6, store=KvStore(MANIFEST, 128))
+    run(lone, [Slot(session, 0, 0, 3, 1)], np.array([1, 2, 3]))
+    for event in events[:2]:
+        assert isinstance(event, StepDone) and event.shared == 1
+        number = event.work.step
+        logits = run(lone, [Slot(session, number, number + 2, 1, 1)], np.array([10 + number]))
+        assert event.token == int(logits[-1].argmax())
+
+
 async def test_one_that_fails_does_not_take_the_others_with_it(bench: Bench) -> None:
     bench.load(WHOLE)
     await bench.next()

@@ -7,7 +7,8 @@ import pytest
 from swisd.core.effects import Activation, GiveUp, RunStep, Score, Work
 from swisd.core.types import Slot, Units
 from swisd.node.running import SLICE, slices
-from swisd.node.steps import MOST_TOGETHER, Steps
+from swisd.node.steps import MOST_OF_ONE, MOST_TOGETHER, Steps
+from swisd.runtime.mirrors import ROWS
 
 A, B, C, D = (letter * 16 for letter in "abcd")
 SHARD, OTHER = (0, 3), (3, 6)
@@ -30,9 +31,45 @@ def line(*steps: RunStep) -> Steps:
 
 def test_one_row_of_each_session_runs_in_one_pass() -> None:
     steps = line(step(A, 1), step(B, 5), step(A, 2), step(C, 9))
-    assert steps.take(0) == [step(A, 1), step(B, 5), step(C, 9)]
-    assert steps.take(0) == [step(A, 2)]
+    assert steps.take(0) == [step(A, 1), step(A, 2)]  # those of one session that follow each other go first
+    assert steps.take(0) == [step(B, 5), step(C, 9)]
     assert steps.take(0) == []
+    steps = line(step(A, 1), step(B, 5), step(A, 3), step(C, 9))
+    assert steps.take(0) == [step(A, 1), step(B, 5), step(C, 9)]
+    assert steps.take(0) == [step(A, 3)]
+
+
+def test_rows_of_one_session_at_positions_in_a_row_run_in_one_pass_of_their_own() -> None:
+    steps = line(*(step(A, number, together=1) for number in range(MOST_OF_ONE + 3)), step(B))
+    assert steps.take(0) == [step(A, number, together=1) for number in range(MOST_OF_ONE)]
+    assert steps.take(0) == [step(A, number, together=1) for number in range(MOST_OF_ONE, MOST_OF_ONE + 3)]
+    assert steps.take(0) == [step(B)]
+    # As soon as anything else of the session is between, a pass ends.
+    for other in (
+        step(A, 8), step(A, 6), step(A, 5), step(A, 7, rows=2), step(A, 7, units=OTHER),
+        step(A, 7, score=Score(2, (None,))),
+    ):  # fmt: skip
+        steps = line(step(A, 5), step(B), step(A, 6), step(C), other, step(A, 7))
+        assert steps.take(0) == [step(A, 5), step(A, 6)]
+    steps = line(step(B), step(A, 5), step(A, 6))
+    assert steps.take(0) == [step(B), step(A, 5)]  # the first one has company: it is not alone any more
+    assert steps.take(0) == [step(A, 6)]
+    steps = line(step(A, 5))
+    steps.add(step(A, 6), 1)
+    assert steps.take(1) == [step(A, 5)]
+    assert steps.take(1) == [step(A, 6)]
+
+
+def test_between_slices_others_rows_run_in_one_pass_too() -> None:
+    steps = line(step(A, 0, rows=40), step(A, 40), step(A, 41), step(B, 3), step(B, 4))
+    assert steps.take(0) == [step(A, 0, rows=40)]
+    assert steps.take_between(0, A) == [step(B, 3), step(B, 4)]
+    assert steps.take_between(0, A) == []
+    assert steps.take(0) == [step(A, 40), step(A, 41)]
+
+
+def test_a_pass_of_a_session_is_no_longer_than_shards_run_at_once() -> None:
+    assert MOST_OF_ONE == ROWS
 
 
 def test_no_more_share_a_pass_than_the_first_one_says() -> None:
