@@ -36,7 +36,11 @@ class Lookup:
 
     def guess(self, most: int) -> tuple[int, ...]:
         """Up to `most` tokens that may come next; none where nothing like the last ones was there before."""
-        return tuple(self._ids[self._next : self._next + most]) if self._next is not None else ()
+        if self._next is None:
+            return ()
+        # What is copied may reach the end of what is there, and then repeats itself.
+        period = len(self._ids) - self._next
+        return tuple(self._ids[self._next + at % period] for at in range(most))
 
     def _append(self, token: int) -> None:
         # What stands behind the last tokens is not known before this one, so they are entered now.

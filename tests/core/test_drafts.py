@@ -1,4 +1,4 @@
-"""Guesses from what was said before: what they are, how far they are trusted, how many are worth their time."""
+"""Guesses from what was said before: what they are, how far they are trusted, how many pay."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ def after(ids: list[int], *more: int) -> Lookup:
 
 def test_after_the_same_tokens_comes_what_came_after_them():
     assert after([1, 2, 3, 4, 5, 9, 1, 2]).guess(3) == (3, 4, 5)
-    assert after([1, 2, 3, 4, 5, 9, 1], 2).guess(9) == (3, 4, 5, 9, 1, 2)
+    assert after([1, 2, 3, 4, 5, 9, 1], 2).guess(9) == (3, 4, 5, 9, 1, 2, 3, 4, 5)
     assert after([1, 2, 3]).guess(3) == ()
     assert after([]).guess(3) == ()
 
@@ -52,10 +52,11 @@ def test_trust_grows_with_guesses_that_were_right_and_falls_with_others():
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(0, 8))
 def test_a_guess_is_what_stood_behind_the_last_tokens_somewhere(ids: list[int], most: int):
     guess = after(ids[:5], *ids[5:]).guess(most)
-    assert len(guess) <= most
+    assert len(guess) in (0, most)
     if guess:
-        places = [at for at in range(1, len(ids)) if tuple(ids[at : at + len(guess)]) == guess]
-        assert any(ids[at - 1] == ids[-1] for at in places)
+        whole = [*ids, *guess]
+        starts = [at for at in range(1, len(ids)) if tuple(whole[at : at + most]) == guess]
+        assert any(ids[at - 1] == ids[-1] for at in starts)
 
 
 def test_a_single_row_runs_where_guesses_are_not_trusted_or_cost_as_much_as_they_bring():

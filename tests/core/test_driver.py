@@ -29,8 +29,8 @@ STEP = "step:" + "a" * 16
 class Desk:
     """A driver alone; what it asks for is done by hand."""
 
-    def __init__(self, plan: Plan = WHOLE) -> None:
-        self.machine = NodeMachine(a_config(1, claims="never"))
+    def __init__(self, plan: Plan = WHOLE, **config: object) -> None:
+        self.machine = NodeMachine(a_config(1, claims="never", **config))
         self.now = 100.0
         self.do(ManifestReady(MODEL, a_manifest(4)))
         self.take_up(plan)
@@ -428,6 +428,53 @@ def test_a_session_that_comes_again_goes_on_counting_its_steps():
         desk.beat(deadlines.KEEP_DONE)
     (again,) = steps(desk.ask(a_start(prompt=(5, 6, 7), max_tokens=1)))
     assert again.work.step > first.work.step
+
+
+def say_in_order(desk: Desk, effects: list[Effect], tokens: int) -> list[Effect]:
+    """A session says 1, 2, 3, 4 over and over; each round takes 10 ms and 1 ms for each row."""
+    said_so_far = 0
+    while said_so_far < tokens:
+        rows = steps(effects)
+        desk.now += 0.01 + 0.001 * len(rows)
+        effects = []
+        for row in rows:
+            position = row.activation.slots[0].position + row.activation.rows
+            effects += desk.answer(row, position % 4 + 1)
+            said_so_far += 1
+    return effects
+
+
+def test_a_session_that_repeats_itself_has_the_rows_of_its_next_tokens_run_at_once():
+    desk = Desk()
+    effects = desk.ask(a_start(prompt=(1, 2, 3, 4, 1), max_tokens=80))
+    rows = steps(say_in_order(desk, effects, 30))
+    assert len(rows) == 8
+    positions = [row.activation.slots[0].position for row in rows]
+    assert positions == list(range(positions[0], positions[0] + 8))
+    assert [row.activation.payload[0] for row in rows] == [position % 4 + 1 for position in positions]
+    assert {row.activation.rows for row in rows} == {1}
+    assert all(
+        row.sample is not None and row.sample.position == at + 1
+        for row, at in zip(rows, positions, strict=True)
+    )
+    wrong = desk.answer(rows[0], 77)
+    assert steps(wrong)[0].activation.payload == (77,)
+    assert [out.tokens for out in said(wrong, Out)] == [(77,)]  # type: ignore[union-attr]
+    for row in rows[1:]:  # what was guessed is not heard of
+        assert desk.answer(row, 5) == []
+
+
+def test_nothing_is_guessed_while_others_run_or_where_it_is_not_wanted():
+    desk = Desk()
+    effects = say_in_order(desk, desk.ask(a_start(prompt=(1, 2, 3, 4, 1), max_tokens=80)), 30)
+    desk.ask(a_start("b" * 16, prompt=(5, 6), max_tokens=4))
+    rows, effects = steps(effects), []
+    for row in rows:
+        effects += desk.answer(row, (row.activation.slots[0].position + 1) % 4 + 1)
+    assert len(steps(effects)) == 1
+    quiet = Desk(speculation=False)
+    effects = say_in_order(quiet, quiet.ask(a_start(prompt=(1, 2, 3, 4, 1), max_tokens=80)), 30)
+    assert len(steps(effects)) == 1
 
 
 def test_of_many_finished_sessions_the_last_ones_are_kept_for_a_resend():

@@ -207,7 +207,9 @@ def test_whether_rows_that_are_run_again_came_round_is_asked_where_the_word_of_i
     first = repairs(effects)[0][0].step  # the two passes of each stage have this step and the next
     looking = desk.wait()
     assert asked(looking) == [("probe", 2), ("probe", 4)]
-    assert desk.answers(looking, {2: (4, 0, 4, first + 2, first + 2), 4: (3, 0, 3, first + 2, first + 1)}) == []
+    assert (
+        desk.answers(looking, {2: (4, 0, 4, first + 2, first + 2), 4: (3, 0, 3, first + 2, first + 1)}) == []
+    )
     (again,) = kinds(desk.answers(looking, {4: (4, 0, 4, first + 2, first + 2)}), RunStep)
     assert again.activation.slots[0].position == 4
 
