@@ -20,6 +20,7 @@ from swisd.core.worker import Worker
 
 MOST_DONE = 64  # finished sessions whose messages are kept for a resend
 
+
 class Driver:
     """The sessions that this device drives, under the plan it has loaded."""
 

@@ -116,7 +116,7 @@ class Host:
         self._broken.pop(beat.device, None)
         if self.members.on_beat(beat, now) or new:
             planning.touch(now)
-        planning.fence(beat.epoch, now, beat.planner)
+        planning.fence(beat.epoch, now, beat)
         if new and planning.lacks(beat):
             planning.on_reborn(beat.device, name_of(known), now)
         planning.on_progress(beat.device, beat.progress, now)

@@ -57,6 +57,7 @@ class Member:
             state=local.state,
             epoch=local.ready_epoch if local.state == "ready" else (newest.epoch if newest else 0),
             planner=newest.host if newest else None,
+            planner_boot=newest.boot if newest else None,
             progress=round(local.progress, 3),
             note=local.note,
             free_bytes=local.free_bytes,

@@ -53,6 +53,7 @@ class Beat:
     state: DeviceState
     epoch: Epoch  # of the plan whose shards this device has loaded (state "ready") or works on
     planner: DeviceId | None = None  # who made that plan: two hosts may have used one epoch
+    planner_boot: int | None = None  # and which of its lives
     progress: Annotated[float, Range(0.0, 1.0)] = 0.0
     note: Note = ""
     free_bytes: Bytes = 0

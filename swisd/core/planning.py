@@ -85,10 +85,11 @@ class Planning:
         self._reborn.add(device)
         self.renew(f"{name} began anew", now)
 
-    def fence(self, epoch: int, now: float, planner: str | None = None) -> None:
+    def fence(self, epoch: int, now: float, beat: Beat | None = None) -> None:
         """Stay above every epoch that is about; a plan that was overtaken is made anew.
 
-        So is one whose epoch another `planner` used, too: a device that took up the other's refuses this one.
+        So is one whose epoch another host used, too, or this one in an earlier life: a device that took up
+        the other plan, as its `beat` says, may refuse this one.
         """
         if not believable(epoch, self.epoch):
             self._local.drop("epoch out of all reason")
@@ -97,7 +98,7 @@ class Planning:
         plan = self.plan
         if plan is None or epoch < plan.epoch:
             return
-        if epoch > plan.epoch or planner not in (None, plan.host):
+        if epoch > plan.epoch or (beat is not None and not _made(plan, beat)):
             self.renew("another host made a plan", now)
 
     def ban(self, device: str, reason: str, now: float) -> None:
@@ -150,7 +151,7 @@ class Planning:
         self.epoch += 1
         return replace(
             plan, epoch=self.epoch, host=self._local.device, pipelines=(), prediction=NOTHING, verdicts=(),
-            active=False, problem=problem, spares=(),
+            active=False, problem=problem, spares=(), boot=self._local.config.boot,
         )  # fmt: skip
 
     def sweep(self, now: float) -> None:
@@ -241,7 +242,8 @@ class Planning:
             return False
         self._renew, self._mended_at, self._patched = "", now, True
         self.epoch += 1
-        self._set(replace(found, epoch=self.epoch, host=self._local.device), reason, now, out)
+        config = self._local.config
+        self._set(replace(found, epoch=self.epoch, host=config.device, boot=config.boot), reason, now, out)
         self._dirty_since = now  # and a better one is looked for in peace
         return True
 
@@ -306,6 +308,7 @@ class Planning:
             verdicts=self._verdicts(found),
             problem=self._problem(found),
             gentle=self.busy() and self._sound(sha),
+            boot=config.boot,
         )
         self._set(plan, reason, now, out)
 
@@ -391,7 +394,7 @@ class Planning:
         for device in sorted(devices_of(plan.pipelines)):
             entry = self.members.entries.get(device)
             beat = entry.beat if entry else None
-            follows = beat is not None and (beat.epoch, beat.planner) == (plan.epoch, plan.host)
+            follows = beat is not None and beat.epoch == plan.epoch and _made(plan, beat)
             if beat is not None and follows and beat.state == "ready":
                 continue
             waiting = True
@@ -426,3 +429,8 @@ class Planning:
         if spares != plan.spares:
             self.plan = replace(plan, spares=spares)
             out.append(Publish(self.plan))
+
+
+def _made(plan: Plan, beat: Beat) -> bool:
+    """Whether the plan that a heartbeat speaks of is by the host of this one, in the same life."""
+    return beat.planner in (None, plan.host) and beat.planner_boot in (None, plan.boot)

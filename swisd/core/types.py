@@ -167,6 +167,7 @@ class Plan:
     problem: Note = ""  # why there is no pipeline, when there is none
     spares: Annotated[tuple[Spare, ...], Items(1024)] = ()
     gentle: bool = False  # the plan before goes on until this one is active: caches move to where they belong
+    boot: int = 0  # of its host: one that began anew may use an epoch again
 
 
 @dataclass(frozen=True, slots=True)

@@ -507,23 +507,30 @@ def test_a_device_that_does_not_follow_the_active_plan_is_told_again():
     assert said(again, Plan) == [plan]
 
 
-def test_a_device_that_follows_another_hosts_plan_of_the_same_epoch_makes_the_host_plan_above_it():
-    """The device refuses this host's plan, by rule; nothing but its heartbeat tells so."""
+ANOTHER = pytest.mark.parametrize("maker", [{"planner": an_id(9)}, {"planner_boot": 5}])
+
+
+@ANOTHER
+def test_a_device_that_follows_another_plan_of_the_same_epoch_makes_the_host_plan_above_it(
+    maker: dict[str, Any],
+):
+    """Another host made it, or this one in an earlier life: nothing but the device's heartbeat tells so."""
     node = HostNode()
     first = node.until_plan(1)
     node.member(2)
     assert said(node.member(1, state="ready", epoch=first.epoch), Plan) == []
-    node.member(1, state="ready", epoch=first.epoch, planner=an_id(9))
+    node.member(1, state="ready", epoch=first.epoch, **maker)
     plan = said(node.tick(1), Plan)[0]
     assert isinstance(plan, Plan) and plan.epoch == first.epoch + 1
 
 
-def test_who_is_ready_for_another_hosts_plan_is_not_ready_for_this_ones():
+@ANOTHER
+def test_who_is_ready_for_another_plan_of_the_same_epoch_is_not_ready_for_this_one(maker: dict[str, Any]):
     node = HostNode()
     node.member(1)
     (plan,) = said(node.tick(1.0), Plan)
     assert isinstance(plan, Plan)
-    effects = node.member(1, state="ready", epoch=plan.epoch, planner=an_id(9))
+    effects = node.member(1, state="ready", epoch=plan.epoch, **maker)
     effects += node.tick(1.0)
     assert [item.active for item in said(effects, Plan) if isinstance(item, Plan)] == [False]
 

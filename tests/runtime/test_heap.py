@@ -31,7 +31,8 @@ print(libc.mallinfo2().hblks - before)
 @pytest.mark.parametrize(("call", "mapped"), [(True, "1"), (False, "0")])
 def test_a_large_block_is_mapped_on_its_own_whatever_was_freed_before(call: bool, mapped: str):
     program = f"CALL = {call}\n{PROGRAM}"
-    ran = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     if "mallinfo2" in ran.stderr:
         pytest.skip("another C library than glibc 2.33 or later")
     assert ran.stdout.strip() == mapped, ran.stderr

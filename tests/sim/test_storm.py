@@ -35,6 +35,7 @@ def test_a_storm_breaks_no_invariant(start: int):
         (120197, 2),  # a host heard a late word of the one before, and its bus stayed without one
         (120249, 10),  # the word that rows were run again was lost while others advanced
         (93156, 10),  # the word that rows were run again was lost, and waited for four minutes
+        (300784, 2),  # what a host had planned in an earlier life came again, with the epoch of its plan now
         (93391, 3),  # a plan came again after another, and a session's steps were counted from the start
     ],
 )
