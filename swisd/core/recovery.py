@@ -235,9 +235,7 @@ class Recovery:
             self.start(session, "nothing is under way", now, out)
             return
         position = session.running[step].position
-        waiting = next(
-            (item.stage for item in held if item.entered <= step or item.length <= position), None
-        )
+        waiting = next((item.stage for item in held if item.entered <= step or item.length <= position), None)
         if waiting is not None and (waiting == 0 or held[waiting - 1].ran > step):
             self.start(session, "rows were lost on their way", now, out)
             return

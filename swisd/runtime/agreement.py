@@ -1,8 +1,10 @@
 """Whether several one-row steps in one pass give the bits of each alone, tried on this device.
 
-Those of several sessions side by side, and those of one session one behind the other.
+Those of several sessions side by side, and those of one session one behind the other. All layers of a model
+go through the same kernels: what was tried with some of them, as when a device measures itself, holds for all.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +25,38 @@ WRONG = 7.0
 TRIAL = "trial"
 
 
+_TRIED: dict[tuple[object, ...], bool] = {}  # for the life of the process
+
+
 def agrees(shard: "Shard") -> bool:
-    """Run made-up sessions alone and together, and compare. Nothing of them is left afterwards."""
+    """Whether sessions side by side do."""
+    return _tried("sessions", shard, _sessions_agree)
+
+
+def mirrors_agree(shard: "Shard") -> bool:
+    """Whether rows of one session do; False where there is no memory for such passes."""
+    return _tried("rows", shard, _rows_agree)
+
+
+def _tried(what: str, shard: "Shard", trial: Callable[["Shard"], bool | None]) -> bool:
+    manifest = shard.manifest
+    model = what, manifest.blobs[manifest.graph].sha256, shard.threads
+    key = *model, bool(shard.layers), shard.has_head
+    if key not in _TRIED:
+        parts = [_TRIED.get((*model, True, False)), _TRIED.get((*model, False, True))]
+        known = all(parts) if None not in parts and shard.layers and shard.has_head else None
+        found = trial(shard) if known is None else known
+        if found is None:
+            return False
+        _TRIED[key] = found
+    return _TRIED[key]
+
+
+def _sessions_agree(shard: "Shard") -> bool | None:
+    """Run made-up sessions alone and together, and compare. Nothing of them is left afterwards.
+
+    None where there is no room to try it.
+    """
     store = shard.store
     random = np.random.default_rng(0)
     x = _made_up(shard, random, COMPANY)
@@ -32,7 +64,7 @@ def agrees(shard: "Shard") -> bool:
         alone = [shard.run_flat(x[n : n + 1]) for n in range(COMPANY)]
         return np.array_equal(shard.run_flat(x), np.concatenate(alone))
     if store.max_tokens <= PAST:
-        return False
+        return None
     names = [f"trial {number}" for number in range(COMPANY)]
     units = (shard.layers.start, shard.layers.stop)
     try:
@@ -50,15 +82,17 @@ def agrees(shard: "Shard") -> bool:
             store.drop(name)
 
 
-def mirrors_agree(shard: "Shard") -> bool:
+def _rows_agree(shard: "Shard") -> bool | None:
     """Run rows of a made-up session one after the other and in one pass, and compare what they become and
-    leave in the caches. Nothing is left afterwards; False where there is no memory for such passes.
+    leave in the caches. Nothing is left afterwards; None where there is no room to try it.
     """
+    if not shard.layers:
+        return _sessions_agree(shard)
     store, name = shard.store, TRIAL
     past = min(LONG_PAST, store.max_tokens - ROWS)
     units = (shard.layers.start, shard.layers.stop)
-    if past < 1 or not shard.layers:
-        return False
+    if past < 1:
+        return None
     random = np.random.default_rng(0)
     x = _made_up(shard, random, ROWS)
     slots = [Slot(name, past + number, 1, 1) for number in range(ROWS)]
@@ -68,14 +102,16 @@ def mirrors_agree(shard: "Shard") -> bool:
         )
         layers = store.mirror(name, shard.layers, past + ROWS)
         if layers is None:
-            return False
+            return None
         alone = [shard.run([slot], x[n : n + 1]) for n, slot in enumerate(slots)]
         kept = store.read(name, units, past, ROWS)
         for count in PASSES:
             for rows in layers:  # or it would find there what it should write
                 rows.key[:, :, past:], rows.value[:, :, past:] = WRONG, WRONG
             found = shard.run_mirrored(slots[:count], x[:count])
-            if found is None or not np.array_equal(np.concatenate(found), np.concatenate(alone[:count])):
+            if found is None:
+                return None
+            if not np.array_equal(np.concatenate(found), np.concatenate(alone[:count])):
                 return False
             if not np.array_equal(store.read(name, units, past, count), kept[:, :count]):
                 return False

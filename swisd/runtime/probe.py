@@ -125,6 +125,7 @@ class _Probe:
             tokens = _median(
                 lambda: shard.run([Slot("probe", PREFILL_ROWS, 1, 1)], x[:1]), SECONDS, self._flush
             )
+            self._try(shard)
         finally:
             shard.close()
         return tokens, passes
@@ -133,6 +134,7 @@ class _Probe:
         shard = self._load(start, end)
         x = np.zeros(1, np.int64) if start == 0 else np.ones((1, self.manifest.hidden), np.float32)
         try:
+            self._try(shard)
             return _median(lambda: shard.run([Slot("probe", 0, 1, 1)], x), 0.5 * SECONDS, self._flush)
         finally:
             shard.close()
@@ -140,6 +142,10 @@ class _Probe:
     def _load(self, start: int, end: int) -> Shard:
         store = KvStore(self.manifest, CONTEXT)
         return Shard.load(self.manifest, start, end, self.directory, threads=self.threads, store=store)
+
+    def _try(self, shard: Shard) -> None:
+        """Find out now what would hold up a first answer later: whether passes may serve several steps."""
+        _ = shard.batches and shard.mirrors
 
     def _flush(self) -> None:
         self._sweep.sum()

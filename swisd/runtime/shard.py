@@ -51,7 +51,7 @@ class Shard:
         self._owner = object()  # of what is bound in the store; not the shard, or each would hold the other
         self.has_head = end == manifest.n_units
         self.session = open_session(manifest, start, end, blobs, threads)
-        self._threads = threads
+        self.threads = threads
         self._ropes = RopeTables(manifest, blobs) if self.layers else None
         self.entry = "ids" if start == 0 else f"h{start}"
         self.entry_shape = () if start == 0 else (manifest.hidden,)  # of a row
@@ -109,7 +109,7 @@ class Shard:
     @cached_property
     def mirrors(self) -> bool:
         """Whether rows of one session in one pass have the bits of one after the other, tried likewise."""
-        return (self._threads == 1 or version() >= ROWS_WRITTEN_FIRST) and mirrors_agree(self)
+        return (self.threads == 1 or version() >= ROWS_WRITTEN_FIRST) and mirrors_agree(self)
 
     def close(self) -> None:
         """Release the weights; the shard cannot run afterwards. Keys and values stay in the store."""

@@ -22,6 +22,12 @@ Make = Callable[..., Imported]
 needs_mirrors = pytest.mark.skipif(mirrors.mirrored(1, 1024, 64) is None, reason="no such memory here")
 
 
+@pytest.fixture(autouse=True)
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test finds out anew what this device's kernels do."""
+    monkeypatch.setattr(agreement, "_TRIED", {})
+
+
 def begin(shards: list[Shard], session: str = "s") -> None:
     through(shards, Slot(session, 0, len(PROMPT), 1), PROMPT)
 
@@ -323,13 +329,30 @@ def test_the_trial_sees_kernels_that_disagree_and_rows_that_are_not_written(
         (line,) = imported().shards()
         with monkeypatch.context() as patch:
             patch.setattr(Shard, "run_mirrored", wrong)
+            patch.setattr(agreement, "_TRIED", {})
             assert not line.mirrors
         assert line.store.nbytes() == 0
         assert line.store.length(agreement.TRIAL, (1, 4)) == 0
-    (line,) = imported().shards()
-    assert line.mirrors
     short = imported().shards(max_tokens=mirrors.ROWS)[0]
     assert not short.mirrors  # no room to try it
+    (line,) = imported().shards()
+    assert line.mirrors
+
+
+def test_what_was_tried_of_a_model_is_not_tried_again(
+    imported: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ran = imported(), list[tuple[int, int]]()
+    trial = agreement._sessions_agree
+
+    def counted(part: Shard) -> bool | None:
+        ran.append(part.units)
+        return trial(part)
+
+    monkeypatch.setattr(agreement, "_sessions_agree", counted)
+    for units in ((0, 2), (2, 4), (4, 5), (1, 5), (0, 5)):
+        assert model.shard(*units, KvStore(model.manifest, 64)).batches
+    assert ran == [(0, 2), (4, 5)]  # layers, and the head
 
 
 def test_a_pass_that_fails_leaves_what_it_would_not_have_written(
