@@ -37,7 +37,7 @@ class LocalSwarm:
 
     def __init__(
         self, root: Path, model_home: Path, count: int, *, model: str = "",
-        offers: Sequence[int] = (), lane: str = "auto", objective: str = "",
+        offers: Sequence[int] = (), lane: str = "auto", objective: str = "", speculation: bool = True,
     ) -> None:  # fmt: skip
         if not 1 <= count <= len(NAMES):
             raise BadInput(f"{count} devices: choose 1 to {len(NAMES)}")
@@ -47,6 +47,7 @@ class LocalSwarm:
         self._root, self._model_home = root, model_home
         self._offers = dict(zip(self.names, offers or [1 << 30] * count, strict=True))
         self._settings = f'[swarm]\nlane = "{lane}"\nmulticast = false\n'
+        self._settings += f"[device]\nspeculation = {str(speculation).lower()}\n"
         self._wishes = [*_given("--model", model), *_given("--objective", objective)]
         self._devices: dict[str, DeviceProcess] = {}
         self._before: list[Line] = []  # what devices said in their former lives

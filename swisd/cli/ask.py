@@ -79,6 +79,7 @@ def _statistics(answer: Answer) -> str:
         spans.setdefault(shard.name, []).append((shard.start, shard.end))
     devices = ", ".join(f"{name} ({units(held, total)})" for name, held in spans.items())
     speed = f"{times.decode_tokens_per_s:.1f} tokens/s" if times.decode_tokens_per_s else "one token"
+    speed += f" ({times.guessed_tokens} guessed)" if times.guessed_tokens else ""
     held = f" ({times.held_tokens} of {times.prompt_tokens} read before)" if times.held_tokens else ""
     return (
         f"[{times.decode_tokens} tokens, first after {times.first_token_ms / 1000:.2f} s{held}, {speed}; "

@@ -16,6 +16,7 @@ class Timings:
     decode_tokens: int
     decode_tokens_per_s: float
     held_tokens: int = 0  # of the prompt, which the devices held already
+    guessed_tokens: int = 0  # of the answer, whose rows ran before they were known (speculation)
 
 
 @dataclass(frozen=True, slots=True)

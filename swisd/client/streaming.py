@@ -34,11 +34,12 @@ class _Clock:
             self.last = now
             self.ids.extend(ids)
 
-    def timings(self, prompt_tokens: int, prompt_ms: float, held: int) -> Timings:
+    def timings(self, prompt_tokens: int, ended: Ended) -> Timings:
         fresh, span = len(self.ids) - self.before, self.last - self.first
         rate = (fresh - 1) / span if span > 0 else 0.0
         first = (self.first - self.asked) * 1000.0 if self.first else 0.0
-        return Timings(prompt_tokens, round(prompt_ms, 2), round(first, 2), fresh, round(rate, 3), held)
+        read = round(ended.prompt_ms, 2)
+        return Timings(prompt_tokens, read, round(first, 2), fresh, round(rate, 3), ended.held, ended.guessed)
 
 
 async def run_session(
@@ -85,7 +86,7 @@ async def run_session(
                         if rest:
                             text.append(rest)
                             yield Piece(rest, ())
-                        timings = clock.timings(len(request.prompt), effect.prompt_ms, effect.held)
+                        timings = clock.timings(len(request.prompt), effect)
                         info = plan_info(plan, link.names)
                         yield Answer("".join(text), tuple(clock.ids), effect.finish, timings, info)
     except (asyncio.CancelledError, GeneratorExit):

@@ -66,6 +66,7 @@ class Ended:
     prompt_ms: float
     alone: tuple[Units, ...] = ()  # spans of the prompt that were run one by one
     held: int = 0  # tokens of the prompt that were taken over from another session
+    guessed: int = 0  # tokens of the answer whose rows ran before they were known, by the last driver
 
 
 def kept_of(request: Request, ended: Ended, tokens: Sequence[int]) -> History | None:
@@ -227,7 +228,7 @@ class Asker:
             out.append(SetTimer("again", now + self._pause))
             self._tell(f"{item.error}; trying again", out)
             return
-        self._end(item.finish, item.error, out, item.prompt_ms, item.held)
+        self._end(item.finish, item.error, out, item)
 
     def _new_rows(self, item: Out) -> Out:
         """Scores of a repeated attempt begin again: leave out the rows that were delivered."""
@@ -322,12 +323,12 @@ class Asker:
         finish: FinishReason,
         error: str,
         out: list[AskerEffect],
-        prompt_ms: float = 0.0,
-        held: int = 0,
+        last: Out | None = None,
     ) -> None:
         self.ended = True
         out.extend((CancelTimer("ask"), CancelTimer("again"), CancelTimer("fit")))
-        out.append(Ended(finish, error, self._asked or self._plan, prompt_ms, self._alone, held))
+        told = (last.prompt_ms, self._alone, last.held, last.guessed) if last else (0.0, self._alone)
+        out.append(Ended(finish, error, self._asked or self._plan, *told))
 
     def _tell(self, text: str, out: list[AskerEffect]) -> None:
         if text and text != self._said:

@@ -169,6 +169,7 @@ class Out:
     alive: bool = False  # the answer to a renewal while nothing else is to be said: has no place in the order
     prompt_ms: Millis = 0.0
     held: Annotated[int, Range(0, 1 << 24)] = 0  # tokens of the prompt that were taken over and not run
+    guessed: Annotated[int, Range(0, 1 << 24)] = 0  # tokens so far whose row ran before it was known
 
 
 @dataclass(frozen=True, slots=True)

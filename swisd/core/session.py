@@ -73,6 +73,7 @@ class Session:
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
     lookup: Lookup | None = None  # once a token was said
+    guessed: int = 0  # tokens that were guessed right
     together: tuple[int, int] = (0, 1)  # the first step and the number of the rows that were fed at once last
 
     @classmethod
@@ -278,6 +279,7 @@ class Session:
         position = len(self.ask.prompt) + len(self.emitted) - 1
         guesses = [step for step, item in self.running.items() if item.position >= position]
         if guesses and self.running[guesses[0]].ids == (token,):
+            self.guessed += 1
             return
         for step in guesses:
             self.acknowledge(step)
@@ -299,7 +301,7 @@ class Session:
         out = Out(
             self.key, len(self.outs), self.epoch, tokens, len(self.ask.emitted), finish=finish,
             error=error[:500], retry=retry, freed=freed, prompt_ms=self.prompt_ms, held=self.begins,
-            **scores,  # type: ignore[arg-type]
+            guessed=self.guessed, **scores,  # type: ignore[arg-type]
         )  # fmt: skip
         self.outs.append(out)
         if finish is not None:

@@ -1,7 +1,7 @@
 """Whether several one-row steps in one pass give the bits of each alone, tried on this device.
 
 Those of several sessions side by side, and those of one session one behind the other. All layers of a model
-go through the same kernels: what was tried with some of them, as when a device measures itself, holds for all.
+go through the same kernels: what was tried with some of them, as in a measurement, holds for all.
 """
 
 from collections.abc import Callable
