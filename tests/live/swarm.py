@@ -76,10 +76,7 @@ class DeviceProcess:
 
     def resident_bytes(self) -> int:
         """Resident memory of the process."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) * 1024
+        return resident_bytes(self.process.pid)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it and wait; returns its exit code."""
@@ -91,6 +88,19 @@ class DeviceProcess:
             self.process.kill()
             self.process.wait(5)
             raise AssertionError(f"{self.name} did not stop within 15 s: {self.lines[-10:]}") from None
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process, each page once.
+
+    Linux counts a page of shared memory as often as it is mapped, and caches of a session are mapped several
+    times by the process that has them (`swisd/runtime/mirrors.py`).
+    """
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    status = Path(f"/proc/{pid}/status").read_text()
+    shared = re.search(r"RssShmem:\s+(\d+) kB", status)
+    return 1024 * (sizes["Rss"] - (int(shared[1]) if shared else 0) + sizes.get("Pss_Shmem", 0))
 
 
 @dataclass

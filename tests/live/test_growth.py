@@ -9,7 +9,6 @@ bytes.
 """
 
 import asyncio
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from swisd.core.messages import Call
 from swisd.core.types import SamplingParams
 from swisd.node.home import Home
 from swisd.node.settings import load_settings
-from tests.live.swarm import DeviceProcess, Swarm, run
+from tests.live.swarm import DeviceProcess, Swarm, resident_bytes, run
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(3600)]
 MODELS = ("tiny-a", "tiny-b")
@@ -60,10 +59,8 @@ def swarm(tiny_home: Path, tmp_path: Path) -> Iterator[Swarm]:
 def usage(device: DeviceProcess) -> dict[str, int]:
     """Resident bytes, open files and threads of a process."""
     process = Path("/proc") / str(device.process.pid)
-    found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
-    assert found is not None
     return {
-        "bytes": int(found[1]) * 1024,
+        "bytes": resident_bytes(device.process.pid),
         "files": len(list((process / "fd").iterdir())),
         "threads": len(list((process / "task").iterdir())),
     }

@@ -23,6 +23,6 @@ def answers(new_swarm: Callable[[], Swarm], settings: str, temperature: str) -> 
 @pytest.mark.parametrize("temperature", ["0", "0.3"])
 def test_guesses_change_no_token(new_swarm: Callable[[], Swarm], temperature: str):
     guessing, plain = (answers(new_swarm, settings, temperature) for settings in ("", QUIET))
-    assert guessing["token_ids"] == plain["token_ids"] and len(plain["token_ids"]) == 120
+    assert guessing["token_ids"] == plain["token_ids"] and len(plain["token_ids"]) > 50
     assert plain["timings"]["guessed_tokens"] == 0
-    assert guessing["timings"]["guessed_tokens"] > 20
+    assert guessing["timings"]["guessed_tokens"] > 5
