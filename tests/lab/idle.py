@@ -25,7 +25,7 @@ def spent(pid: int) -> float:
 
 
 def memory(pid: int) -> dict[str, float]:
-    """Resident memory of a process in MiB; what is mapped several times counts as often (caches, RssShmem)."""
+    """Resident memory of a process in MiB; what is mapped several times counts as often (RssShmem)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: int(rest.split()[0]) / 1024 for name, _, rest in (line.partition(":") for line in lines)
             if name in ("VmRSS", "RssAnon", "RssShmem", "VmHWM")}  # fmt: skip
