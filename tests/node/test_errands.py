@@ -131,7 +131,7 @@ async def test_a_load_makes_room_at_once_and_fetches_only_what_it_wants(
     asked: list[Any] = []
     fetch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def slow(model: str, manifest: Any, ranges: Any, progress: Any) -> None:
+    async def slow(model: str, manifest: Any, ranges: Any, *_: Any) -> None:
         asked.append(ranges)
         await fetch
 
