@@ -16,7 +16,6 @@ from swisd.core.events import (
     Event,
     KvFailed,
     KvRead,
-    LoadFailed,
     Measured,
     MeasureFailed,
     StepDone,
@@ -58,17 +57,28 @@ class Compute:
         self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
-        """Close what a load neither wants nor keeps, and give up an earlier load; `load` follows.
+        """Close what a load neither wants nor keeps, and give up an earlier load; `ready` and `load` follow.
 
         With the manifest, keys and values for what it wants are taken from now on.
         """
         self._submit(lambda: self._shards.make_room(effect, manifest), None)  # what is wrong, `load` tells
 
-    def load(self, effect: LoadShards, manifest: Manifest) -> None:
-        """Load what is wanted and missing, whose blobs must be on disk, while steps go on."""
+    def ready(self, effect: LoadShards, manifest: Manifest, units: Units) -> None:
+        """Load these of the wanted units, whose blobs are on disk, while others are fetched."""
         self._submit(
-            lambda: self._shards.load(effect, manifest), lambda reason: LoadFailed(effect.epoch, reason)
+            lambda: self._shards.ready(effect, manifest, (units,)),
+            lambda reason: self._shards.give_up(effect, reason),
         )
+
+    def load(self, effect: LoadShards, manifest: Manifest) -> None:
+        """Load what is still missing of what is wanted: all its blobs are on disk."""
+        self._submit(
+            lambda: self._shards.load(effect, manifest), lambda reason: self._shards.give_up(effect, reason)
+        )
+
+    def give_up_load(self, effect: LoadShards, reason: str) -> None:
+        """Close what a load brought so far, and tell why it failed, unless it ended or was replaced."""
+        self._submit(lambda: self._shards.give_up(effect, reason), None)
 
     def keep(self, units: Sequence[Units]) -> None:
         """Close every shard but these, give up loading, free the KV rows of all other units."""

@@ -30,7 +30,7 @@ from swisd.core.events import (
 )
 from swisd.core.local import Local
 from swisd.core.model import Manifest
-from swisd.core.types import PeerLink, Profile
+from swisd.core.types import PeerLink, Profile, Units
 from swisd.node.compute import Compute
 from swisd.node.home import Home
 from swisd.node.importing import import_model
@@ -41,6 +41,8 @@ from swisd.transport.api import LaneDown, Lanes, Probe
 log = logging.getLogger(__name__)
 SMALL_BYTES, SMALL_COUNT = 4 << 10, 6
 LARGE_BYTES, LARGE_COUNT = 128 << 10, 3
+Failed = Callable[[str], Event | None]
+"""Makes of a reason the event that tells of it; None if somebody else will."""
 FILL_S = 0.02  # seconds that a large ping may take one way
 
 
@@ -64,6 +66,7 @@ class Errands:
         self._post, self._observe = post, observe
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
+        self._fetching: LoadShards | None = None  # what `_loading` is for
 
     def do(self, effect: Effect) -> None:
         """Begin an errand."""
@@ -71,8 +74,9 @@ class Errands:
             case LoadShards():
                 self._cancel_loading()
                 self._compute.make_room(effect, self._local.manifests.get(effect.model))
+                self._fetching = effect
                 self._loading = self._spawn(
-                    self._load(effect), lambda reason: LoadFailed(effect.epoch, reason)
+                    self._load(effect), lambda reason: self._compute.give_up_load(effect, reason)
                 )
             case KeepShards():
                 self._cancel_loading()
@@ -105,6 +109,11 @@ class Errands:
         except SwisdError as error:
             log.warning("the figures of this device are not kept: %s", error)
 
+    def on_load_failed(self, event: LoadFailed) -> None:
+        """A shard cannot be built: what is still fetched for that plan is for nothing."""
+        if self._fetching is not None and self._fetching.epoch == event.epoch:
+            self._cancel_loading()
+
     async def close(self) -> None:
         """End every errand, within a deadline."""
         for task in list(self._tasks):
@@ -115,18 +124,22 @@ class Errands:
     def _cancel_loading(self) -> None:
         if self._loading is not None:
             self._loading.cancel()
-            self._loading = None
+            self._loading = self._fetching = None
 
     async def _load(self, effect: LoadShards) -> None:
-        """Fetch what is wanted, then load it. A newer plan cancels the fetch."""
+        """Fetch what is wanted; each shard is loaded once its blobs are here. A newer plan cancels this."""
 
         def progress(fraction: float) -> None:
-            self._post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
+            if effect is self._fetching:  # a fetch that is cancelled may have something on its way
+                self._post(LoadProgress(effect.epoch, False, min(fraction, 1.0)))
+
+        def ready(units: Units) -> None:
+            self._compute.ready(effect, manifest, units)
 
         newest = self._local.newest
         size = newest.model_bytes if newest else 0
         manifest = await self._manifest(effect.model, size)
-        await self._supply.units(effect.model, manifest, effect.wanted, progress)
+        await self._supply.units(effect.model, manifest, effect.wanted, progress, ready)
         self._post(HoldingsChanged(self._supply.holdings()))
         self._compute.load(effect, manifest)
 
@@ -167,18 +180,23 @@ class Errands:
         second = await lanes.probe(device, size, LARGE_COUNT)
         return Probe(min(first.rtt_ms, second.rtt_ms), max(first.mbit_s, second.mbit_s))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[str], Event]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], failed: Failed) -> asyncio.Task[None]:
         task = asyncio.create_task(self._to_an_end(work, failed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _to_an_end(self, work: Coroutine[Any, Any, None], failed: Callable[[str], Event]) -> None:
+    async def _to_an_end(self, work: Coroutine[Any, Any, None], failed: Failed) -> None:
         """The machine waits for an event, whatever goes wrong."""
         try:
             await work
         except SwisdError as error:
-            self._post(failed(str(error)))
+            reason = str(error)
         except Exception as error:
             log.error("an errand failed", exc_info=error)
-            self._post(failed(f"{type(error).__name__}: {error}"))
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            return
+        event = failed(reason)
+        if event is not None:
+            self._post(event)

@@ -35,6 +35,7 @@ from swisd.core.events import (
     FrameLost,
     HoldingsChanged,
     HopsTimed,
+    LoadFailed,
     Measured,
     OfferChanged,
     Received,
@@ -158,6 +159,8 @@ class Node:
         for event in events:
             if isinstance(event, Measured) and event.profile not in self.machine.local.capability.profiles:
                 self._errands.keep(event.profile)
+            elif isinstance(event, LoadFailed):
+                self._errands.on_load_failed(event)
         self.post(*events)
 
     # --- what comes in -----------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What is in memory: shards by their units, the KV store under them, and the load that is under way.
 
 Only the compute thread touches it. Shards are built in another thread meanwhile and handed over, so that
-steps go on; one is built at a time, since two at once need the memory of both beside their files.
+steps go on; one is built at a time, since two at once need the memory of both beside their files. A shard is
+built as soon as its own blobs are on disk, while those of others are still fetched.
 """
 
 import logging
@@ -42,7 +43,9 @@ class Shards:
         self._loaded: dict[Units, Shard] = {}
         self._owned: frozenset[Units] = frozenset()
         self._job: LoadShards | None = None
-        self._fresh: list[Units] = []  # what the job added
+        self._ready: set[Units] = set()  # what the job wants and has on disk
+        self._fetched = False  # all that the job needs is on disk
+        self._fresh: set[Units] = set()  # loaded, but no `ShardsLoaded` has told of it
         self._building: Units | None = None
         self.resident_bytes = 0  # what the loaded shards take, without KV caches; any thread may read it
 
@@ -56,21 +59,35 @@ class Shards:
         return store.nbytes() if store is not None else 0
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
-        """Close and free what a load neither wants nor keeps; rows for what it wants are taken from now on.
+        """Begin a load: close and free what it neither wants nor keeps, and take rows for what it wants.
 
-        An earlier load is given up. Without a manifest rows are only taken once `load` brings it.
+        An earlier load is given up. Without a manifest rows are only taken once `ready` or `load` brings it.
         """
         if effect.model != self._model:
             self.keep(())
             self._model, self._manifest, self._store = effect.model, None, None
         self.keep((*effect.wanted, *effect.keep))
+        self._job, self._ready, self._fetched = effect, set(), False
         self._know(effect, manifest)
 
-    def load(self, effect: LoadShards, manifest: Manifest) -> None:
-        """Build what is wanted and missing, whose blobs must be on disk; `make_room` came before."""
+    def ready(self, effect: LoadShards, manifest: Manifest, units: Sequence[Units]) -> None:
+        """Build these of what is wanted, if they are missing: their blobs are on disk, others are fetched."""
+        if effect is not self._job:  # it ended, or a newer one replaced it
+            return
         self._know(effect, manifest)
-        self._job, self._fresh = effect, []
+        self._ready.update(units)
         self._go_on()
+
+    def load(self, effect: LoadShards, manifest: Manifest) -> None:
+        """All blobs are on disk: build what is still missing, then tell."""
+        if effect is self._job:
+            self._fetched = True
+            self.ready(effect, manifest, effect.wanted)
+
+    def give_up(self, effect: LoadShards, reason: str) -> None:
+        """A load cannot go on, and this is told, unless it ended before."""
+        if effect is self._job:
+            self._fail(effect, reason)
 
     def keep(self, units: Sequence[Units]) -> None:
         """Close every shard but these, give up loading, free the KV rows of all other units."""
@@ -115,6 +132,7 @@ class Shards:
     def _close(self, gone: Sequence[Units]) -> None:
         for units in gone:
             self._loaded.pop(units).close()
+        self._fresh.difference_update(gone)
         self._count()
 
     def _count(self) -> None:
@@ -124,19 +142,21 @@ class Shards:
         )
 
     def _go_on(self) -> None:
-        """Build the next shard of the job, or tell that all are here."""
+        """Build the next shard of the job that is ready, or tell that all are here."""
         job, manifest, store = self._job, self._manifest, self._store
         if job is None or manifest is None or store is None:
             return
         missing = [units for units in job.wanted if units not in self._loaded]
-        if not missing and self._building not in self._owned:
-            self._job = None
+        if self._fetched and not missing and self._building not in self._owned:
+            self._job, self._fresh = None, set()
             self._tell(ShardsLoaded(job.epoch, tuple(sorted(self._loaded)), self.resident_bytes))
             return
-        if self._building is not None:
+        if self._fetched and missing:  # until then the fetch tells how far it is
+            self._tell(LoadProgress(job.epoch, True, 1 - len(missing) / len(job.wanted)))
+        units = next((units for units in missing if units in self._ready), None)
+        if self._building is not None or units is None:
             return  # then it goes on
-        self._tell(LoadProgress(job.epoch, True, 1 - len(missing) / len(job.wanted)))
-        units = self._building = missing[0]
+        self._building = units
         self._aside(lambda: self._build(job, units, manifest, store))
 
     def _build(self, job: LoadShards, units: Units, manifest: Manifest, store: "KvStore") -> None:
@@ -157,19 +177,21 @@ class Shards:
     def _take(self, job: LoadShards, units: Units, built: "Shard | None", reason: str) -> None:
         self._building = None
         if built is None:
-            if job is self._job:
-                self._job = None
-                self._close(self._fresh)  # half a plan is of no use, and its memory was promised to others
-                self._tell(LoadFailed(job.epoch, reason))
+            self.give_up(job, reason)
         elif built.store is self._store and units in self._owned and units not in self._loaded:
             # Also for a load that was given up, if its successor wants the same.
             self._loaded[units] = built
             self._count()
-            if job is self._job:
-                self._fresh.append(units)
+            self._fresh.add(units)
         else:
             built.close()
         self._go_on()
+
+    def _fail(self, job: LoadShards, reason: str) -> None:
+        self._job = None
+        self._close(tuple(self._fresh))  # half a plan is of no use, and its memory was promised to others
+        self._owned = frozenset(self._loaded)  # nor is what is being built
+        self._tell(LoadFailed(job.epoch, reason))
 
 
 def kv_array(kv: KvRows, width: int) -> Any:

@@ -71,8 +71,10 @@ class Supply:
         `progress` gets the fraction that is there. `ready` gets each range once, as soon as all of it is on
         disk, so that its shard can be loaded while others are fetched. Raises `ModelError`, `StoreFull`.
         """
-        lacking = {units: set(manifest.blob_indices(*units)) for units in ranges}
-        indices = dict.fromkeys(index for units in lacking for index in manifest.blob_indices(*units))
+        wanted = {units: manifest.blob_indices(*units) for units in ranges}
+        indices = dict.fromkeys(index for needed in wanted.values() for index in needed)
+        missing = {index for index in indices if not self._has(manifest.blobs[index])}
+        lacking = {units: missing & set(needed) for units, needed in wanted.items()}
         # The tokenizer is small, and whoever asks on this device will want it.
         blobs = [manifest.blobs[index] for index in [*indices, manifest.tokenizer]]
         total = sum(blob.size for blob in blobs) or 1
@@ -122,6 +124,9 @@ class Supply:
 
     async def close(self) -> None:
         await self._fetcher.close()
+
+    def _has(self, blob: Blob) -> bool:
+        return self.store.has(blob.sha256) and self.store.size(blob.sha256) == blob.size
 
     def _holders(self, model: str, units: tuple[int, ...] | None) -> list[Source]:
         """Devices that say they have one of these units (None: any of the model), first those with most."""

@@ -1,7 +1,7 @@
 """Errands: each ends in an event, a newer plan cancels an older load, leaving ends them all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,18 @@ class Office:
         config = DeviceConfig(ME, 1, "me", memory_bytes=1 << 30)
         self.local = Local(config, capability_of(config))
         self.supply = Supply(model.home.blobs, model.home.models, KEY, ME)
-        self.compute = Compute(model.home.blobs, model.home.path / "scratch", 1, self.events.extend)
+        self.compute = Compute(model.home.blobs, model.home.path / "scratch", 1, self._computed)
         self.errands = Errands(
             self.local, model.home, self.supply, self.compute, self.events.append, self.notices.append,
             alone=alone,
         )  # fmt: skip
+
+    def _computed(self, events: Sequence[Event]) -> None:
+        """As the node does."""
+        for event in events:
+            if isinstance(event, LoadFailed):
+                self.errands.on_load_failed(event)
+        self.events.extend(events)
 
     def load(self, epoch: int, *wanted: Units, keep: tuple[Units, ...] = ()) -> LoadShards:
         return LoadShards(epoch, self.model.sha, wanted or ((0, 6),), keep, 128)
@@ -131,7 +138,7 @@ async def test_a_load_makes_room_at_once_and_fetches_only_what_it_wants(
     asked: list[Any] = []
     fetch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def slow(model: str, manifest: Any, ranges: Any, progress: Any) -> None:
+    async def slow(model: str, manifest: Any, ranges: Any, *_: Any) -> None:
         asked.append(ranges)
         await fetch
 

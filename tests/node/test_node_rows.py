@@ -1,5 +1,6 @@
 """A device's hands for shards, keys and values: what its machine says is done, and comes back as events."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from swisd.core.effects import (
     Work,
     WriteKv,
 )
+from swisd.core.errors import ModelError
 from swisd.core.events import (
     Dropped,
     FrameArrived,
@@ -29,6 +31,7 @@ from swisd.core.events import (
     KvArrived,
     KvFailed,
     KvRead,
+    LoadFailed,
     OfferChanged,
     ShardsLoaded,
     StepDone,
@@ -36,6 +39,7 @@ from swisd.core.events import (
 from swisd.core.types import Slot
 from swisd.node.node import Node
 from swisd.node.rows import frame_of
+from swisd.runtime.fake import FakeShard
 from swisd.transport.memory import MemoryNetwork
 from swisd.wire.frames import Dtype, FrameKind
 from tests.node.conftest import Until
@@ -139,3 +143,27 @@ async def test_memory_is_told_as_it_is_and_not_as_planned(pair: Pair, until: Unt
     await until(lambda: node._compute.resident_bytes == 2 * MIB)
     node._watch_memory()
     assert pair.ann.of(OfferChanged)[-1].resident_bytes == 2 * MIB
+
+
+async def test_a_shard_that_cannot_be_built_ends_the_fetch_for_its_plan(
+    pair: Pair, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, ended = pair.ann.node, asyncio.Event()
+
+    async def units(model: str, manifest: Any, ranges: Any, progress: Any, ready: Any) -> None:
+        ready(ranges[0])
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise ModelError("no room")
+
+    monkeypatch.setattr(node.supply, "units", units)
+    monkeypatch.setattr(FakeShard, "load", fails)
+    node._do(pair.load((0, 2), (2, 6)))
+    async with asyncio.timeout(20):
+        await ended.wait()
+    await until(lambda: pair.ann.of(LoadFailed))
+    assert pair.ann.of(LoadFailed) == [LoadFailed(3, "no room")]

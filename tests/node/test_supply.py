@@ -121,6 +121,24 @@ async def test_a_range_is_ready_while_others_are_still_fetched(
     assert told[2:] == [(4, 5), (2, 4)]
 
 
+async def test_what_is_on_disk_is_ready_before_anything_is_fetched(
+    fake_home: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supply = Supply(fake_home.home.blobs, fake_home.home.models, KEY, ME)
+    manifest, told, before = fake_home.manifest, list[Units](), list[list[Units]]()
+    last = manifest.blobs[manifest.units[4].blobs[0]]
+
+    async def fetch_all(*_: Any, **__: Any) -> None:
+        before.append(list(told))
+
+    monkeypatch.setattr(supply._fetcher, "fetch_all", fetch_all)
+    ranges = [(3, 6), (0, 3), (1, 4)]
+    await supply.units(fake_home.sha, manifest, ranges, lambda _: None, told.append)
+    supply.store.path(last.sha256).write_bytes(bytes(last.size - 1))  # as a power cut leaves it
+    await supply.units(fake_home.sha, manifest, ranges, lambda _: None, told.append)
+    assert before == [ranges, [*ranges, (0, 3), (1, 4)]] and told == before[1]
+
+
 async def test_a_device_that_is_named_is_found_if_it_is_up(tmp_path: Path) -> None:
     supply = Supply(tmp_path / "b", tmp_path / "m", KEY, ME)
     assert supply._addresses(ANN) == []
