@@ -17,6 +17,7 @@ class Kept:
     heard: float
     lengths: dict[int, int] = field(default_factory=dict)  # layer -> positions, once all that waits has run
     done: dict[int, int] = field(default_factory=dict)  # layer -> positions that are there by now
+    sure: dict[int, int] = field(default_factory=dict)  # layer -> positions before the first guess
     steps: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one
     ran: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one that has run
     least: int = 0  # steps below were given up by the driver
@@ -56,6 +57,13 @@ class Caches:
         lengths = kept.lengths if kept is not None else {}
         return min((lengths.get(layer, 0) for layer in layers), default=STATELESS)
 
+    def sure(self, session: str, layers: Iterable[int]) -> int:
+        """Positions that all of these layers hold and whose tokens are no guesses."""
+        kept = self._sessions.get(session)
+        if kept is None:
+            return 0
+        return min(min(kept.lengths.get(layer, 0), kept.sure.get(layer, 0)) for layer in layers)
+
     def steps(self, session: str, stage: int) -> tuple[int, int]:
         """The steps after the last one that came to a stage, and after the last one that has run there."""
         kept = self._sessions.get(session)
@@ -77,6 +85,8 @@ class Caches:
         kept.steps[stage] = slot.step + 1
         for layer in layers:
             kept.lengths[layer] = slot.position + slot.rows
+            if not slot.guess:
+                kept.sure[layer] = slot.position + slot.rows
 
     def ran(self, stage: int, slot: Slot, layers: Iterable[int]) -> None:
         """These rows are in the caches."""
@@ -115,7 +125,7 @@ class Caches:
             return False
         kept.heard = now
         for layer in layers:
-            kept.lengths[layer] = kept.done[layer] = position + rows
+            kept.lengths[layer] = kept.done[layer] = kept.sure[layer] = position + rows
         return True
 
     def lose(self, session: str, layers: Iterable[int]) -> None:
@@ -130,6 +140,7 @@ class Caches:
         gone = []
         for session, kept in list(self._sessions.items()):
             kept.lengths = {layer: at for layer, at in kept.lengths.items() if layer in layers}
+            kept.sure = {layer: at for layer, at in kept.sure.items() if layer in layers}
             kept.roll_back()
             kept.steps, kept.ran, kept.least = {}, {}, 0
             if not kept.lengths:
@@ -157,7 +168,7 @@ class Caches:
         if not kept.lengths or min(kept.lengths.values()) < end:
             return False
         there = dict.fromkeys(kept.lengths, end)
-        self._sessions[session] = Kept(now, lengths=there, done=dict(there))
+        self._sessions[session] = Kept(now, lengths=there, done=dict(there), sure=dict(there))
         if keep:
             kept.heard = now
         else:

@@ -246,7 +246,8 @@ class Driver:
         if (taken := session.take()) is None:
             return
         self._feed_pass(session, taken, plan, now, out)
-        if self._alone() and self._local.config.speculation:
+        # While caches move to another device, guesses would be late in coming there.
+        if self._alone() and self._local.config.speculation and self._local.coming is None:
             most = worth(session.trust, self.rounds.times())
             for more in session.guess(most):
                 self._feed_pass(session, more, plan, now, out)

@@ -14,6 +14,9 @@ class Gone:
     def __init__(self) -> None:
         self._steps: dict[str, tuple[int, float]] = {}  # session -> next step, when it left; oldest first
 
+    def __len__(self) -> int:
+        return len(self._steps)
+
     def leave(self, session: str, next_step: int, now: float) -> None:
         self._steps.pop(session, None)
         self._steps[session] = next_step, now

@@ -2,7 +2,8 @@
 
 A device that is to run layers of another asks it for their caches as soon as it prepares the plan. The other
 sends what it has of every session, in pieces between its steps, and after each further step what that added.
-Caches only grow, so at the switch no more than the last row is on its way.
+What is given only grows, since rows of tokens that are guesses stay until it is known whether they were right:
+at the switch no more than the last row is on its way.
 """
 
 from dataclasses import dataclass, field
@@ -80,9 +81,8 @@ class Moving:
         if any(then.get(unit) != sender for unit in range(*units)):
             self._local.drop("caches of another device's layers are asked for")
             return
-        held = {
-            session: self._worker.caches.length(session, range(*units)) for session in self._worker.caches
-        }
+        caches = self._worker.caches
+        held = {session: caches.sure(session, range(*units)) for session in caches}
         self._gifts[sender, units] = Gift(goals={session: at for session, at in held.items() if at})
         for session in held:
             self._read(sender, units, session, out)
@@ -108,7 +108,7 @@ class Moving:
 
     def _read(self, to: str, units: Units, session: str, out: Effects) -> None:
         gift, manifest = self._gifts[to, units], self._local.manifest
-        at, length = gift.sent.get(session, 0), self._worker.caches.length(session, range(*units))
+        at, length = gift.sent.get(session, 0), self._worker.caches.sure(session, range(*units))
         if manifest is None or session in gift.reading or length <= at:
             return
         most = max(1, PIECE_BYTES // max(manifest.kv_bytes_per_token(*units), 1))

@@ -154,10 +154,12 @@ class Session:
             return []
         ids = self.lookup.guess(max(most, 0))
         self.together = first, 1 + len(ids)
-        return [self._step(Pass(item.position + at, (token,), 1)) for at, token in enumerate(ids, 1)]
+        return [
+            self._step(Pass(item.position + at, (token,), 1), guess=True) for at, token in enumerate(ids, 1)
+        ]
 
-    def _step(self, item: Pass) -> tuple[Slot, Pass]:
-        slot = Slot(self.key, self.next_step, item.position, len(item.ids), item.logits)
+    def _step(self, item: Pass, *, guess: bool = False) -> tuple[Slot, Pass]:
+        slot = Slot(self.key, self.next_step, item.position, len(item.ids), item.logits, guess)
         self.running[self.next_step] = item
         self.next_step += 1
         return slot, item

@@ -209,7 +209,8 @@ class Slot:
 
     `position` is the absolute position of the first row; `logits` says for how many of the trailing rows
     the head's answer is wanted: 1 while generating, all for scoring, 0 for a prompt
-    chunk that is not the last.
+    chunk that is not the last. `guess`: their token may turn out to be another one; rows that are no guess
+    tell that all rows before them are right.
     """
 
     session: SessionId
@@ -217,6 +218,7 @@ class Slot:
     position: Annotated[int, Range(0, 1 << 31)]
     rows: Annotated[int, Range(1, 1 << 16)]
     logits: Annotated[int, Range(0, 1 << 16)]
+    guess: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ is the first of their units and "last stage" the end, "rows" counts positions ti
     32      8     sender (device id)
     40      2     last stage that runs the rows (65535: to the end)
     42      2     milliseconds that the stages before computed, float16
-    44      24 n  slots: session 8, step 4, position 4, rows 4, logits 4
+    44      24 n  slots: session 8, step 4, position 4, rows 4, logits 4 (its highest bit: a guess)
 """
 
 import struct
@@ -34,6 +34,7 @@ from swisd.core.types import Slot
 MAGIC = b"SWF2"
 HEADER = struct.Struct("<4sIBBHHHQII8sHe")
 SLOT = struct.Struct("<8sIIII")
+GUESS = 1 << 31
 MAX_SLOTS = 256
 MAX_ROWS = 1 << 16
 MAX_FRAME_BYTES = 64 << 20
@@ -87,7 +88,8 @@ def encode(frame: Frame) -> list[bytes | memoryview]:
     for number, slot in enumerate(frame.slots):
         SLOT.pack_into(
             head, HEADER.size + SLOT.size * number,
-            bytes.fromhex(slot.session), slot.step, slot.position, slot.rows, slot.logits,
+            bytes.fromhex(slot.session), slot.step, slot.position, slot.rows,
+            slot.logits | GUESS * slot.guess,
         )  # fmt: skip
     crc = zlib.crc32(frame.payload, zlib.crc32(memoryview(head)[8:]))
     struct.pack_into("<I", head, 4, crc)
@@ -127,7 +129,8 @@ def decode(data: bytes | memoryview) -> Frame:
 
 
 def _slot(view: memoryview, offset: int) -> Slot:
-    session, step, position, rows, logits = SLOT.unpack_from(view, offset)
+    session, step, position, rows, wanted = SLOT.unpack_from(view, offset)
+    logits, guess = wanted & ~GUESS, bool(wanted & GUESS)
     if not 1 <= rows <= MAX_ROWS or logits > rows or position > 1 << 30 or step > 1 << 30:
         raise Malformed(f"frame slot with {rows} rows at {position}")
-    return Slot(session.hex(), step, position, rows, logits)
+    return Slot(session.hex(), step, position, rows, logits, guess)

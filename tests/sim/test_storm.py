@@ -36,6 +36,8 @@ def test_a_storm_breaks_no_invariant(start: int):
         (120249, 10),  # the word that rows were run again was lost while others advanced
         (93156, 10),  # the word that rows were run again was lost, and waited for four minutes
         (300784, 2),  # what a host had planned in an earlier life came again, with the epoch of its plan now
+        (400045, 10),  # a row of a wrong guess was given to another device, the right one behind it was not
+        (400174, 7),  # the same
         (93391, 3),  # a plan came again after another, and a session's steps were counted from the start
     ],
 )

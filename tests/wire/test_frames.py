@@ -29,7 +29,7 @@ steps = st.integers(0, 1 << 30)
 @st.composite
 def slots(draw: st.DrawFn) -> Slot:
     rows = draw(st.integers(1, MAX_ROWS))
-    return Slot(draw(ids), draw(steps), draw(steps), rows, draw(st.integers(0, rows)))
+    return Slot(draw(ids), draw(steps), draw(steps), rows, draw(st.integers(0, rows)), draw(st.booleans()))
 
 
 @st.composite
