@@ -2,8 +2,8 @@
 
 A device that is to run layers of another asks it for their caches as soon as it prepares the plan. The other
 sends what it has of every session, in pieces between its steps, and after each further step what that added.
-What is given only grows, since rows of tokens that are guesses stay until it is known whether they were right:
-at the switch no more than the last row is on its way.
+What is given only grows, as rows of tokens that are guesses stay until they are known to be right: at the
+switch no more than the last row is on its way.
 """
 
 from dataclasses import dataclass, field
