@@ -58,8 +58,8 @@ def local_spots(
 ) -> Iterator[list[Spot]]:
     """One local device, and `count` of them on each lane, each swarm with a plan in force over all of them.
 
-    Quick: on direct lanes only. Devices have one thread each, and guess no tokens: figures of two runs, and of
-    llama.cpp beside them, are of the same work. Raises `SessionFailed`.
+    Quick: on direct lanes only. Devices have one thread each. They guess no tokens, so that figures of two
+    runs, and of llama.cpp beside them, are of the same work. Raises `SessionFailed`.
     """
     wanted: list[tuple[str, Kind, int, str]] = [("one device", "solo", 1, "auto")]
     if count > 1:
