@@ -1,10 +1,10 @@
-"""Measures many requests at once: a swarm of devices with equal shares of the processor, and one of them alone.
+"""Measures many requests at once: devices with equal shares of the processor, and one of them alone.
 
     python -m tests.lab.crowd HOME --devices 3 --cpu 0.5 --requests 8 --tokens 96 --rounds 5
 
-Each device is in a namespace of its own, on a wire, with one thread and a quota of processor time; whoever asks
-has none. Rounds ask the swarm once, the swarm `--requests` times at once, and the single device so many times at
-once, in turn. Total tokens a second, from the first question to the last token.
+Each device is in a namespace of its own, on a wire, with one thread and a quota of processor time; whoever
+asks has none. Rounds ask the swarm once, the swarm `--requests` times at once, and the single device so many
+times at once, in turn. Total tokens a second, from the first question to the last token.
 """
 
 import argparse
