@@ -8,6 +8,7 @@ for nothing how far guesses of this session can be trusted.
 from collections.abc import Iterable
 
 LENGTHS = (4, 2)  # tokens that must be the same, the longer first
+REACH = 8192  # tokens of a prompt that are looked at: more would take memory and hold up the first token
 WEIGHT = 0.15  # of the last guess in the share of right ones
 
 

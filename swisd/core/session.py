@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from swisd.core.drafts import Lookup
+from swisd.core.drafts import REACH, Lookup
 from swisd.core.effects import Sample, Score
 from swisd.core.history import History, history, together
 from swisd.core.messages import Ask, Out
@@ -275,7 +275,7 @@ class Session:
     def _line_up_next(self, token: int) -> None:
         """The row of the token that came runs next, unless it was guessed and is under way."""
         if self.lookup is None:
-            self.lookup = Lookup((*self.ask.prompt, *self.emitted))
+            self.lookup = Lookup((*self.ask.prompt, *self.emitted)[-REACH:])
         else:
             self.lookup.add(token)
         position = len(self.ask.prompt) + len(self.emitted) - 1

@@ -4,6 +4,7 @@ from builders import a_start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swisd.core.drafts import REACH
 from swisd.core.effects import Sample
 from swisd.core.session import Pass, Session
 from swisd.core.types import SamplingParams, Slot
@@ -83,6 +84,19 @@ def test_each_guess_is_sampled_as_its_token_would_be():
         assert isinstance(request, Sample) and alone.head_request(number) == request, step
         answer(alone, number, token)
         run(alone)
+
+
+def test_of_a_long_prompt_the_end_is_looked_at():
+    head, tail = (901, 902, 903, 904), (1, 2, 3, 4)
+    far = (*head, *range(1000, 1000 + REACH), *head[:3])
+    near = (*tail, *range(1000, 1100), *tail[:3])
+    for prompt, last, guessed in ((far, 904, []), (near, 4, [1000])):
+        session = Session.begin(a_start(prompt=prompt), 3, 20, now=1.0)
+        for slot, _ in run(session):
+            if slot.logits:
+                answer(session, slot.step, last)
+        run(session)
+        assert [item.ids[0] for _, item in session.guess(2)] == guessed
 
 
 def test_an_answer_before_its_turn_is_known_by_its_place():
