@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swisd.core.drafts import Lookup, worth
-from swisd.core.rounds import ENOUGH, SIZES, STALE, Rounds
 
 
 def after(ids: list[int], *more: int) -> Lookup:
@@ -68,35 +67,3 @@ def test_a_single_row_runs_where_guesses_are_not_trusted_or_cost_as_much_as_they
     assert worth(0.95, {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0}) == 1  # a device that runs them one after the other
     assert worth(0.5, {1: 30.0, 2: 31.0, 4: 33.0, 8: 37.0}) > 2  # the way round takes most of the time
     assert worth(1.0, {1: 1.0}) == 1
-
-
-def test_rounds_are_estimated_until_they_are_measured():
-    rounds = Rounds()
-    assert rounds.times() == {1: 1.0}
-    for _ in range(ENOUGH):
-        assert rounds.times() == {1: 1.0}
-        rounds.note_size(1, 0.1)
-    times = rounds.times()
-    assert list(times) == list(SIZES)
-    assert times[1] < times[2] < times[4] < times[8] < 0.8
-    for _ in range(ENOUGH):
-        rounds.note_size(4, 0.7)
-    assert rounds.times()[4] == pytest.approx(0.7)
-    assert rounds.times()[8] > 1.2  # with what was measured of four
-    rounds.clear()
-    assert rounds.times() == {1: 1.0}
-
-
-def test_a_hiccup_keeps_no_size_from_being_tried_again():
-    rounds = Rounds()
-    for _ in range(ENOUGH):
-        rounds.note_size(1, 0.1)
-    before = rounds.times()
-    rounds.note_size(2, 9.0)
-    assert rounds.times() == before
-    for _ in range(ENOUGH):
-        rounds.note_size(2, 0.9)
-    assert rounds.times()[2] == pytest.approx(0.9)
-    for _ in range(STALE + 1):
-        rounds.note_size(1, 0.1)
-    assert rounds.times() == pytest.approx(before)

@@ -1,0 +1,50 @@
+"""What rounds take at a driver: by how many rows they had, and beyond computing."""
+
+import pytest
+
+from swisd.core.rounds import ENOUGH, SIZES, STALE, Rounds
+from swisd.core.types import Beyond
+
+
+def test_rounds_are_estimated_until_they_are_measured():
+    rounds = Rounds()
+    assert rounds.times() == {1: 1.0}
+    for _ in range(ENOUGH):
+        assert rounds.times() == {1: 1.0}
+        rounds.note_size(1, 0.1)
+    times = rounds.times()
+    assert list(times) == list(SIZES)
+    assert times[1] < times[2] < times[4] < times[8] < 0.8
+    for _ in range(ENOUGH):
+        rounds.note_size(4, 0.7)
+    assert rounds.times()[4] == pytest.approx(0.7)
+    assert rounds.times()[8] > 1.2  # with what was measured of four
+    rounds.clear()
+    assert rounds.times() == {1: 1.0}
+
+
+def test_a_hiccup_keeps_no_size_from_being_tried_again():
+    rounds = Rounds()
+    for _ in range(ENOUGH):
+        rounds.note_size(1, 0.1)
+    before = rounds.times()
+    rounds.note_size(2, 9.0)
+    assert rounds.times() == before
+    for _ in range(ENOUGH):
+        rounds.note_size(2, 0.9)
+    assert rounds.times()[2] == pytest.approx(0.9)
+    for _ in range(STALE + 1):
+        rounds.note_size(1, 0.1)
+    assert rounds.times() == pytest.approx(before)
+
+
+def test_what_steps_take_beyond_computing_is_told_as_median_and_99th_percentile():
+    rounds = Rounds()
+    assert rounds.beyond == Beyond()
+    for ms in range(1, 201):
+        rounds.note_beyond(float(ms))
+    assert rounds.beyond == Beyond(100.5, 198.0)
+    rounds.note_beyond(-3.0)  # clocks of two threads differ
+    assert rounds.beyond.p50_ms == 100.0
+    rounds.clear()
+    assert rounds.beyond == Beyond()
