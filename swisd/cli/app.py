@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from swisd.cli.library import models_app
+from swisd.cli.options import HomeOption, JsonOption, ModelOption, SystemOption, TemperatureOption
 from swisd.cli.output import ReaderGone, say
 from swisd.cli.waiting import WaitCommand
 from swisd.core.errors import SwisdError
@@ -20,17 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(help="The models on this device.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
-
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", help="Folder with this device's state (default ~/.swisd, or SWISD_HOME)."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one JSON object a line.")]
-TemperatureOption = Annotated[float | None, typer.Option(help="0 is greedy; higher is more varied.", min=0.0)]
-SystemOption = Annotated[str | None, typer.Option(help="System message.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Id of the model, as in `swisd models list`.")]
 
 
 class Objective(StrEnum):
@@ -263,58 +255,6 @@ def bench(
     from swisd.cli.bench import Wish, run_bench
 
     run_bench(home, Wish(local, quick, rounds, gguf, model), as_lines=json_output)
-
-
-@models_app.command("list")
-def models_list(json_output: JsonOption = False, home: HomeOption = None) -> None:
-    """Models on this device, and those it can pull."""
-    from swisd.cli.models import run_list
-
-    run_list(home, json_output)
-
-
-@models_app.command("add")
-def models_add(
-    path: Annotated[Path, typer.Argument(help="A GGUF file.")],
-    model_id: Annotated[str, typer.Option("--id", help="Id to give it (default: from the file name).")] = "",
-    home: HomeOption = None,
-) -> None:
-    """Import a GGUF file."""
-    from swisd.cli.models import run_add
-
-    run_add(home, path, model_id)
-
-
-@models_app.command("pull")
-def models_pull(
-    model_id: Annotated[str, typer.Argument(help="Id of a model card.")], home: HomeOption = None
-) -> None:
-    """Fetch and import a model that has a card."""
-    from swisd.cli.models import run_pull
-
-    run_pull(home, model_id)
-
-
-@models_app.command("show")
-def models_show(
-    model_id: Annotated[str, typer.Argument(help="Id of a model on this device.")],
-    json_output: JsonOption = False,
-    home: HomeOption = None,
-) -> None:
-    """What a model is made of, and what of it is here."""
-    from swisd.cli.models import run_show
-
-    run_show(home, model_id, json_output)
-
-
-@models_app.command("remove")
-def models_remove(
-    model_id: Annotated[str, typer.Argument(help="Id of a model on this device.")], home: HomeOption = None
-) -> None:
-    """Remove a model from this device."""
-    from swisd.cli.models import run_remove
-
-    run_remove(home, model_id)
 
 
 def version(show: bool) -> None:
