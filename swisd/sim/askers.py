@@ -10,7 +10,7 @@ from swisd.core.effects import CancelTimer, Knock, MoveBus, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started
 from swisd.core.search import BusSearch
 from swisd.core.types import SamplingParams, Units
-from swisd.sim.bus import EXTERNAL, Broker, Client
+from swisd.sim.bus import EXTERNAL, Broker, Client, kept_by
 from swisd.wire.topics import Kind, Topic
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ class Askers:
         alone: tuple[Units, ...] = (),
     ) -> str:
         """Submit a session; returns its key in `streams`."""
-        from swisd.sim.world import kept_by
-
         world = self._world
         number = len(self.streams) + 1
         key = f"a{number:013x}00"

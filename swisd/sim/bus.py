@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from swisd.core import deadlines
-from swisd.wire.topics import Topic
+from swisd.core.messages import Message
+from swisd.wire.messages import decode_message
+from swisd.wire.topics import Kind, Topic
 
 if TYPE_CHECKING:
     from swisd.sim.world import World
@@ -148,3 +150,13 @@ class Buses:
     def _frozen(self, ident: str) -> bool:
         device = self._world.devices.get(ident)
         return device is not None and device.frozen is not None
+
+
+def kept_by(broker: Broker) -> list[tuple[str, Message]]:
+    """What a newcomer hears at once."""
+    kept = sorted(broker.retained.items(), key=lambda item: item[0].kind.value)
+    return [
+        (sender, decode_message(topic.kind, body))
+        for topic, (sender, body) in kept
+        if topic.kind in (Kind.PLAN, Kind.SWARM)
+    ]

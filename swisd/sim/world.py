@@ -1,14 +1,12 @@
-"""Virtual time, a bus, lanes and devices. Everything random is drawn from one seeded generator."""
+"""A swarm in virtual time: a bus, lanes and devices."""
 
-import heapq
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
 from swisd.core import deadlines
 from swisd.core.config import Claims, DeviceConfig
-from swisd.core.effects import Knock, Publish, SetTimer
+from swisd.core.effects import Knock, Publish
 from swisd.core.events import (
     BusChanged,
     HoldingsChanged,
@@ -17,15 +15,15 @@ from swisd.core.events import (
     Received,
     Started,
     Stopping,
-    Timer,
 )
 from swisd.core.machine import NodeMachine
-from swisd.core.messages import Gone, Message
+from swisd.core.messages import Gone
 from swisd.core.model import Manifest
 from swisd.core.types import Holding
 from swisd.sim.askers import Askers, Stream
-from swisd.sim.bus import EXTERNAL, Broker, Buses, Client
+from swisd.sim.bus import EXTERNAL, Broker, Buses, Client, kept_by
 from swisd.sim.hands import STOP_S, Device, Hands, Speed
+from swisd.sim.timeline import Timeline
 from swisd.sim.toy import MODEL, MODEL_ID, ToyShard, toy_manifest
 from swisd.wire.messages import decode_message, encode_message, topic_of
 from swisd.wire.topics import Kind, Topic
@@ -34,7 +32,7 @@ BUS_S = 0.002
 RESET_S = 0.005  # until the other end of a connection knows that a process is gone
 
 
-class World:
+class World(Timeline):
     """A swarm in virtual time. `log` holds the lines of a transcript.
 
     `check` is called after every event, `on_effect` with each effect of a device before it is carried out;
@@ -42,17 +40,12 @@ class World:
     """
 
     def __init__(self, seed: int = 0, manifest: Manifest | None = None, *, jitter: float = 0.2) -> None:
-        self.random = random.Random(seed)
-        self.now = 0.0
+        super().__init__(seed, jitter)
         self.manifest = manifest or toy_manifest()
         self.devices: dict[str, Device] = {}
         self.log: list[str] = []
-        self.check: Callable[[], None] | None = None
         self.on_effect: Callable[[str, object], None] | None = None
         self.loses: Callable[[str, str, object], bool] | None = None
-        self._jitter = jitter
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = 0
         self.buses = Buses(self)
         self.lanes: set[frozenset[str]] = set()  # connections between devices
         self.hands = self._hands()
@@ -238,38 +231,6 @@ class World:
         side, online = (end.side, end.online) if end is not None else (0, True)  # of askers, as on the bus
         return online and side == other.side
 
-    # --- time --------------------------------------------------------------------------------------
-
-    def run(self, seconds: float) -> None:
-        """Let virtual time pass."""
-        end = self.now + seconds
-        while self._queue and self._queue[0][0] <= end:
-            self._next()
-        self.now = end
-
-    def run_until(self, condition: Callable[[], bool], within: float) -> bool:
-        """Let time pass until the condition holds, at most `within` seconds."""
-        end = self.now + within
-        while not condition():
-            if not self._queue or self._queue[0][0] > end:
-                self.now = end
-                return condition()
-            self._next()
-        return True
-
-    def _next(self) -> None:
-        self.now, _, action = heapq.heappop(self._queue)
-        action()
-        if self.check is not None:
-            self.check()
-
-    def _later(self, delay: float, action: Callable[[], None]) -> None:
-        self._order += 1
-        heapq.heappush(self._queue, (self.now + delay, self._order, action))
-
-    def _delay(self, base: float) -> float:
-        return base * (1.0 + self._jitter * self.random.random())
-
     # --- devices -----------------------------------------------------------------------------------
 
     def _feed(self, ident: str, event: object, only: Device | None = None) -> None:
@@ -349,30 +310,8 @@ class World:
 
     # --- small things ------------------------------------------------------------------------------
 
-    def _set_timer(self, timers: dict[str, int], effect: SetTimer, feed: Callable[[Timer], None]) -> None:
-        self._order += 1
-        token = self._order
-        timers[effect.name] = token
-
-        def fire() -> None:
-            if timers.get(effect.name) == token:
-                del timers[effect.name]
-                feed(Timer(effect.name))
-
-        self._later(max(0.0, effect.at - self.now), fire)
-
     def _say(self, text: str) -> None:
         self.log.append(f"{self.now:7.2f}  {text}")
 
     def _name(self, ident: str) -> str:
         return self.devices[ident].machine.local.config.name
-
-
-def kept_by(broker: Broker) -> list[tuple[str, Message]]:
-    """What a newcomer hears at once."""
-    kept = sorted(broker.retained.items(), key=lambda item: item[0].kind.value)
-    return [
-        (sender, decode_message(topic.kind, body))
-        for topic, (sender, body) in kept
-        if topic.kind in (Kind.PLAN, Kind.SWARM)
-    ]
