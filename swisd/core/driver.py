@@ -383,7 +383,8 @@ class Driver:
         ]
         single = all(len(item.ids) == 1 for item in session.running.values())
         rows = sum(len(item.ids) for item in passes)
-        return self.rounds.patience(plan.prediction if plan else None, rows, single=single) * session.slack
+        patience = self.rounds.patience(plan.prediction if plan else None, rows, single=single)
+        return min(patience * session.slack, max(patience, deadlines.STEP))
 
     def _running(self, key: str) -> Session | None:
         session = self._sessions.get(key)

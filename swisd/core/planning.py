@@ -118,9 +118,7 @@ class Planning:
 
     def lacks(self, beat: Beat) -> bool:
         """Whether a device has in memory less than an active plan relies on."""
-        if self.plan is None or not self.plan.active:
-            return False
-        return not set(ranges_of(self.plan.pipelines).get(beat.device, ())) <= set(beat.warm)
+        return self.plan is not None and self.plan.active and _lacks(self.plan, beat)
 
     def empty(self, out: Effects) -> None:
         """End the plan with one that has nothing in it."""
@@ -132,8 +130,11 @@ class Planning:
         plan = self.plan or self._local.plan  # perhaps the lost host's, which askers still rely on
         if plan is None or not plan.pipelines:
             return
-        if reason := self._broken(plan) or self._failed(plan):
-            problem = f"{reason}, and no device holds {plan.model_id}"
+        missing = f"no device holds {plan.model_id}"
+        if not (reason := self._broken(plan) or self._failed(plan)):
+            reason, missing = self._begun_anew(plan), f"the host has no description of {plan.model_id}"
+        if reason:
+            problem = f"{reason}, and {missing}"
             self.plan = self._emptied(plan, problem[:500])
             out.append(Publish(self.plan))
             out.append(Notice("warning", f"no plan: {problem}"))
@@ -144,6 +145,14 @@ class Planning:
             beat = entry.beat
             if beat is not None and beat.state == "failed" and beat.device in devices_of(plan.pipelines):
                 return f"{self._name(beat.device)} cannot run its part ({beat.note})"
+        return ""
+
+    def _begun_anew(self, plan: Plan) -> str:
+        """Which device of an active plan has nothing loaded for it and knows of no plan; empty if none."""
+        for entry in self.members.present():
+            beat = entry.beat
+            if beat is not None and plan.active and beat.state == "idle" and _lacks(plan, beat):
+                return f"{self._name(beat.device)} began anew"
         return ""
 
     def _emptied(self, plan: Plan, problem: str) -> Plan:
@@ -434,3 +443,8 @@ class Planning:
 def _made(plan: Plan, beat: Beat) -> bool:
     """Whether the plan that a heartbeat speaks of is by the host of this one, in the same life."""
     return beat.planner in (None, plan.host) and beat.planner_boot in (None, plan.boot)
+
+
+def _lacks(plan: Plan, beat: Beat) -> bool:
+    """Whether a device has in memory less than a plan gives it."""
+    return not set(ranges_of(plan.pipelines).get(beat.device, ())) <= set(beat.warm)

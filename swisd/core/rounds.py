@@ -93,9 +93,14 @@ class Rounds:
         `single`: only one-token passes of the session are under way.
         """
         if single and len(self._token) >= MEASURED:
-            return max(deadlines.LATE, deadlines.ROUND_TIMES * max(self._token))
+            return max(deadlines.LATE, _longer(max(self._token)))
         row_ms = prediction.prompt_token_ms if prediction is not None else 0.0
         token_ms = prediction.token_ms if prediction is not None else 0.0
         predicted = deadlines.STEP_TIMES * max(rows * row_ms, token_ms) / 1000.0
-        lately = deadlines.ROUND_TIMES * max(self._prompt, default=0.0)
+        lately = _longer(max(self._prompt, default=0.0))
         return max(deadlines.LATE_UNKNOWN, min(predicted, deadlines.STEP), lately)
+
+
+def _longer(seconds: float) -> float:
+    """Some times what steps took at most; after a long stall of one device not without end."""
+    return seconds + min((deadlines.ROUND_TIMES - 1.0) * seconds, deadlines.STEP)

@@ -558,6 +558,19 @@ def test_a_broken_plan_is_withdrawn_when_no_device_holds_the_model():
     assert said(node.tick(1), Plan) == []
 
 
+def test_a_new_host_without_the_models_description_ends_a_plan_whose_device_began_anew():
+    """It cannot place anything, and nobody shall wait for what is not loaded."""
+    node = HostNode(holder=0, forge=False)
+    node.hear(9, a_plan((0, 3, 1), (3, 6, 2), epoch=4, host=9, active=True, model="5e" * 32))
+    node.member(1, state="ready", epoch=4, planner=an_id(9), warm=((0, 3),))
+    effects = node.member(2, state="measuring", epoch=0) + node.tick(1)
+    assert said(effects, Plan) == []
+    effects = node.member(2, state="idle", epoch=0) + node.tick(1)
+    (gone,) = said(effects, Plan)
+    assert isinstance(gone, Plan) and gone.pipelines == () and gone.epoch > 4
+    assert "began anew" in gone.problem and "no description" in gone.problem
+
+
 def test_a_device_whose_connection_broke_and_whose_port_is_closed_is_lost_at_once():
     node = HostNode()
     node.until_plan(1, 2, 3, memory_mib=60)

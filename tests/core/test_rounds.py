@@ -2,7 +2,8 @@
 
 import pytest
 
-from swisd.core.rounds import ENOUGH, SIZES, STALE, Rounds
+from swisd.core import deadlines
+from swisd.core.rounds import ENOUGH, MEASURED, SIZES, STALE, Rounds
 from swisd.core.types import Beyond
 
 
@@ -48,3 +49,15 @@ def test_what_steps_take_beyond_computing_is_told_as_median_and_99th_percentile(
     assert rounds.beyond.p50_ms == 100.0
     rounds.clear()
     assert rounds.beyond == Beyond()
+
+
+def test_a_long_stall_makes_nobody_wait_without_end():
+    rounds = Rounds()
+    for _ in range(MEASURED - 1):
+        rounds.note(1, 0.1)
+    rounds.note(1, 2.0)
+    assert rounds.patience(None, 1, single=True) == pytest.approx(4 * 2.0)
+    rounds.note(1, 40.0)
+    assert rounds.patience(None, 1, single=True) == pytest.approx(40.0 + deadlines.STEP)
+    rounds.note(128, 50.0)
+    assert rounds.patience(None, 128, single=False) == pytest.approx(50.0 + deadlines.STEP)

@@ -38,6 +38,8 @@ def test_a_storm_breaks_no_invariant(start: int):
         (300784, 2),  # what a host had planned in an earlier life came again, with the epoch of its plan now
         (400045, 10),  # a row of a wrong guess was given to another device, the right one behind it was not
         (400174, 7),  # the same
+        (401276, 9),  # a host that could not get the model's description kept a plan whose device began anew
+        (401382, 5),  # after one long stall a lost row was waited for beyond all measure
         (93391, 3),  # a plan came again after another, and a session's steps were counted from the start
     ],
 )
