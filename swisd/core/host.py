@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from swisd.core import deadlines
+from swisd.core.crew import Crew
 from swisd.core.effects import Knock, Notice, Publish
 from swisd.core.events import ProvideFailed, ProvideProgress
 from swisd.core.local import Effects, Local
@@ -10,6 +11,7 @@ from swisd.core.membership import Membership
 from swisd.core.messages import Beat, Call, Digest, Gone, MemberView
 from swisd.core.planning import Planning
 from swisd.core.provision import Provision
+from swisd.core.rollout import Rollout
 from swisd.core.roster import member_view, name_of
 from swisd.core.types import Beyond, Capability, Plan
 
@@ -22,7 +24,9 @@ class Host:
     def __init__(self, local: Local) -> None:
         self._local = local
         self.members = Membership()
-        self.planning = Planning(local)
+        self.crew = Crew(self.members)
+        self.rollout = Rollout(local, self.crew)
+        self.planning = Planning(local, self.crew, self.rollout)
         self.provision = Provision(local)
         self._seq = 0
         self._news = False  # something that a person watches changed since the last digest
@@ -34,12 +38,12 @@ class Host:
 
     @property
     def plan(self) -> Plan | None:
-        return self.planning.plan
+        return self.rollout.plan
 
     @property
     def epoch(self) -> int:
         """The highest epoch this host has made or heard of."""
-        return self.planning.epoch
+        return self.rollout.epoch
 
     @property
     def followed(self) -> bool:
@@ -49,9 +53,9 @@ class Host:
 
     def begin(self, now: float, out: Effects) -> None:
         """Become host: continue above every epoch that was ever heard."""
-        self.members = Membership()
+        self.members.clear()
         self._began, self._expected, self._broken = now, {}, {}
-        self.planning.begin(self.members, now)
+        self.planning.begin(now)
         before = self._local.digest
         if before is not None and before.host != self._local.device:
             self._follow(before)
@@ -63,10 +67,10 @@ class Host:
     def _follow(self, before: Digest) -> None:
         """Take up what the lost host had: its epoch, its model, its devices."""
         self.planning.fence(before.epoch, self._began)
-        self.planning.epoch += 1
-        self.planning.note_sessions(self._began)  # the lost host may have been their driver
+        self.rollout.next_epoch()
+        self.crew.note_sessions(self._began)  # the lost host may have been their driver
         self.provision.model_id = before.model_id or self.provision.model_id
-        self.planning.names = {item.device: item.name for item in before.members}
+        self.crew.names = {item.device: item.name for item in before.members}
         gone = before.host
         self._expected = {
             item.device: item for item in before.members if item.liveness == "alive" and item.device != gone
@@ -92,7 +96,7 @@ class Host:
         Two plans of one epoch must not meet: this host's ends with an empty one, which the other outranks.
         """
         if self.plan is not None and self.plan.epoch >= epoch and self.followed:
-            self.planning.empty(out)
+            self.rollout.empty(out)
         digest = self._digest()
         if where and not any(member.device == to and member.port for member in digest.members):
             there = MemberView(
@@ -108,7 +112,7 @@ class Host:
     # --- what is heard -----------------------------------------------------------------------------
 
     def on_beat(self, beat: Beat, now: float, out: Effects) -> None:
-        planning = self.planning
+        planning, rollout = self.planning, self.rollout
         known = self.members.entries.get(beat.device)
         before = known.beat if known is not None and known.boot == beat.boot else None
         new = before is None
@@ -117,9 +121,9 @@ class Host:
         if self.members.on_beat(beat, now) or new:
             planning.touch(now)
         planning.fence(beat.epoch, now, beat)
-        if new and planning.lacks(beat):
+        if new and rollout.lacks(beat):
             planning.on_reborn(beat.device, name_of(known), now)
-        planning.on_progress(beat.device, beat.progress, now)
+        rollout.on_progress(beat.device, beat.progress, now)
         if beat.state in ("ready", "failed") and (before is None or before.epoch != beat.epoch):
             planning.follow_loading(now, out)
 
@@ -143,7 +147,7 @@ class Host:
         self.planning.fence(digest.epoch, now)
 
     def on_call(self, call: Call, now: float, out: Effects) -> None:
-        provision, planning = self.provision, self.planning
+        provision, planning, rollout = self.provision, self.planning, self.rollout
         current = self.plan is not None and call.epoch == self.plan.epoch
         about = self.members.entries.get(call.about)
         if call.op == "model" and call.model_id and call.model_id != provision.model_id:
@@ -151,17 +155,17 @@ class Host:
             provision.wish(call.model_id, now)
         if call.op in ("model", "replan"):
             planning.touch(now)
-        elif not current or not planning.uses(call.about) or call.about == self._local.device:
+        elif not current or not rollout.uses(call.about) or call.about == self._local.device:
             self._local.drop("word about a device that the plan does not need")
         elif about is not None and about.liveness == "left":
             return  # it said so itself
         elif call.op == "broken":
-            planning.note_sessions(now)
+            self.crew.note_sessions(now)
             self._evidence(call.about, "its lane broke", now, out)
         elif call.op == "suspect":
-            planning.note_sessions(now)
+            self.crew.note_sessions(now)
             self._lose(call.about, "it does not answer", now, out)
-        elif planning.can_do_without(call.about):
+        elif rollout.can_do_without(call.about):
             planning.ban(call.about, "was late again and again", now)
 
     def on_port_closed(self, device: str, now: float, out: Effects) -> None:
@@ -213,7 +217,7 @@ class Host:
         self.planning.sweep(now)
         self.planning.follow_loading(now, out)
         self._plan(now, out)
-        every = deadlines.DIGEST_BUSY if self.planning.busy() else deadlines.DIGEST
+        every = deadlines.DIGEST_BUSY if self.crew.busy() else deadlines.DIGEST
         if self._news or now - self._said_at >= every:
             self._say(now, out)
 
@@ -254,13 +258,13 @@ class Host:
         model = provision.model(others, bool(self._expected), now, out)
         if model is None:
             if not self._expected:
-                planning.withdraw(out)
+                self.rollout.withdraw(out)
             return
         if early:
             return
         sha, manifest = model
         planning.consider(sha, (provision.model_id, provision.model_bytes), manifest, now, out)
-        planning.cover(manifest, now, out)
+        self.rollout.cover(manifest, now, out)
 
     def _too_early(self, now: float) -> bool:
         """Whether another host, or devices that the lost one knew, are about to come."""
@@ -301,7 +305,7 @@ class Host:
             token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
             beyond=next((beat.beyond for beat in beats if beat.device == driver), Beyond()),
             note=self.provision.note[:500],
-            uncovered=self.planning.uncovered[:64],
+            uncovered=self.rollout.uncovered[:64],
             model=sha,
             model_id=self.provision.model_id,
             model_bytes=self.provision.model_bytes,
