@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from swisd.core import deadlines
+from swisd.core.awaited import Awaited
 from swisd.core.crew import Crew
 from swisd.core.effects import Knock, Notice, Publish
 from swisd.core.events import ProvideFailed, ProvideProgress
@@ -28,12 +29,10 @@ class Host:
         self.rollout = Rollout(local, self.crew)
         self.planning = Planning(local, self.crew, self.rollout)
         self.provision = Provision(local)
+        self._awaited = Awaited(local.device, self.members)
         self._seq = 0
         self._news = False  # something that a person watches changed since the last digest
         self._said_at = -1e9
-        self._expected: dict[str, MemberView] = {}  # devices that the lost host knew, until they are here
-        self._began = 0.0
-        self._hold_until = 0.0  # no plan before: another host may be about
         self._broken: dict[str, dict[str, float]] = {}  # device -> what broke, and until when that counts
 
     @property
@@ -54,33 +53,31 @@ class Host:
     def begin(self, now: float, out: Effects) -> None:
         """Become host: continue above every epoch that was ever heard."""
         self.members.clear()
-        self._began, self._expected, self._broken = now, {}, {}
+        self._broken = {}
+        self._awaited.begin(now)
         self.planning.begin(now)
         before = self._local.digest
         if before is not None and before.host != self._local.device:
-            self._follow(before)
+            self._follow(before, now)
         self.provision.begin(now)
-        out.extend(knock for device in sorted(self._expected) for knock in self._knock(device))
+        out.extend(knock for device in self._awaited for knock in self._knock(device))
         out.append(Notice("info", "this device is the host: it plans for the swarm"))
         self._say(now, out)
 
-    def _follow(self, before: Digest) -> None:
+    def _follow(self, before: Digest, now: float) -> None:
         """Take up what the lost host had: its epoch, its model, its devices."""
-        self.planning.fence(before.epoch, self._began)
+        self.planning.fence(before.epoch, now)
         self.rollout.next_epoch()
-        self.crew.note_sessions(self._began)  # the lost host may have been their driver
+        self.crew.note_sessions(now)  # the lost host may have been their driver
         self.provision.model_id = before.model_id or self.provision.model_id
         self.crew.names = {item.device: item.name for item in before.members}
-        gone = before.host
-        self._expected = {
-            item.device: item for item in before.members if item.liveness == "alive" and item.device != gone
-        }
+        self._awaited.expect(before)
 
     def stood_still(self, seconds: float, now: float) -> None:
         """This process was stopped for a while: nobody else is late, but another may have taken over."""
         for entry in self.members.entries.values():
             entry.seen += seconds
-        self._hold_until = now + deadlines.SEEK_WAIT
+        self._awaited.hold(now + deadlines.SEEK_WAIT)
 
     def outrank(self, epoch: int, now: float) -> None:
         """Another host gives way to this one: its plan, too, is overtaken."""
@@ -174,8 +171,8 @@ class Host:
         A device that was heard since it was asked began anew, and no harm is done.
         """
         entry = self.members.entries.get(device)
-        if device in self._expected and (entry is None or entry.beat is None):
-            view = self._expected.pop(device)
+        silent = entry is None or entry.beat is None
+        if silent and (view := self._awaited.give_up(device)) is not None:
             self._broken.pop(device, None)
             out.append(Notice("warning", f"{view.name} is lost: {NOT_RUNNING}"))
             self._news = True
@@ -234,7 +231,7 @@ class Host:
 
     def _knock(self, device: str) -> list[Knock]:
         """See whether a device's process still runs, if it is known where."""
-        entry, view = self.members.entries.get(device), self._expected.get(device)
+        entry, view = self.members.entries.get(device), self._awaited.get(device)
         if entry is not None and (capability := entry.capability) is not None:
             return [Knock(device, tuple((item, capability.port) for item in capability.addresses))]
         return [Knock(device, tuple((item, view.port) for item in view.addresses))] if view else []
@@ -252,12 +249,12 @@ class Host:
 
     def _plan(self, now: float, out: Effects) -> None:
         provision, planning = self.provision, self.planning
-        early = self._too_early(now)
+        early = self._awaited.too_early(now)
         present = [entry.capability for entry in self.members.present() if entry.device != self._local.device]
         others = [item for item in present if item is not None]
-        model = provision.model(others, bool(self._expected), now, out)
+        model = provision.model(others, bool(self._awaited), now, out)
         if model is None:
-            if not self._expected:
+            if not self._awaited:
                 self.rollout.withdraw(out)
             return
         if early:
@@ -265,19 +262,6 @@ class Host:
         sha, manifest = model
         planning.consider(sha, (provision.model_id, provision.model_bytes), manifest, now, out)
         self.rollout.cover(manifest, now, out)
-
-    def _too_early(self, now: float) -> bool:
-        """Whether another host, or devices that the lost one knew, are about to come."""
-        if now < self._hold_until:
-            return True
-        if self._expected:
-            here = {capability.device for capability in self.members.usable()}
-            if not self._expected.keys() <= here:
-                apart = not self._expected.keys() & here - {self._local.device}
-                if now - self._began < (deadlines.APART if apart else deadlines.GATHER):
-                    return True
-            self._expected = {}
-        return False
 
     # --- the digest --------------------------------------------------------------------------------
 
@@ -291,16 +275,11 @@ class Host:
         sha = self.plan.model if self.plan else self.provision.known()
         beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
         driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
-        members = [member_view(entry, sha) for entry in entries]
-        ready = {entry.device for entry in entries if entry.beat is not None and entry.capability is not None}
-        # Others find their neighbours, and their next host, in the digest: whoever is about to come is in it.
-        awaited = [view for device, view in self._expected.items() if device not in ready]
-        members = [view for view in members if view.device in ready or view.device not in self._expected]
         return Digest(
             host=self._local.device,
             epoch=self.epoch,
             seq=self._seq,
-            members=(*members, *awaited),
+            members=self._awaited.beside([member_view(entry, sha) for entry in entries]),
             sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
             token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
             beyond=next((beat.beyond for beat in beats if beat.device == driver), Beyond()),
