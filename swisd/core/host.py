@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from swisd.core import deadlines
+from swisd.core.awaited import Awaited
+from swisd.core.crew import Crew
 from swisd.core.effects import Knock, Notice, Publish
 from swisd.core.events import ProvideFailed, ProvideProgress
 from swisd.core.local import Effects, Local
@@ -10,6 +12,7 @@ from swisd.core.membership import Membership
 from swisd.core.messages import Beat, Call, Digest, Gone, MemberView
 from swisd.core.planning import Planning
 from swisd.core.provision import Provision
+from swisd.core.rollout import Rollout
 from swisd.core.roster import member_view, name_of
 from swisd.core.types import Beyond, Capability, Plan
 
@@ -22,24 +25,24 @@ class Host:
     def __init__(self, local: Local) -> None:
         self._local = local
         self.members = Membership()
-        self.planning = Planning(local)
+        self.crew = Crew(self.members)
+        self.rollout = Rollout(local, self.crew)
+        self.planning = Planning(local, self.crew, self.rollout)
         self.provision = Provision(local)
+        self._awaited = Awaited(local.device, self.members)
         self._seq = 0
         self._news = False  # something that a person watches changed since the last digest
         self._said_at = -1e9
-        self._expected: dict[str, MemberView] = {}  # devices that the lost host knew, until they are here
-        self._began = 0.0
-        self._hold_until = 0.0  # no plan before: another host may be about
         self._broken: dict[str, dict[str, float]] = {}  # device -> what broke, and until when that counts
 
     @property
     def plan(self) -> Plan | None:
-        return self.planning.plan
+        return self.rollout.plan
 
     @property
     def epoch(self) -> int:
         """The highest epoch this host has made or heard of."""
-        return self.planning.epoch
+        return self.rollout.epoch
 
     @property
     def followed(self) -> bool:
@@ -49,34 +52,32 @@ class Host:
 
     def begin(self, now: float, out: Effects) -> None:
         """Become host: continue above every epoch that was ever heard."""
-        self.members = Membership()
-        self._began, self._expected, self._broken = now, {}, {}
-        self.planning.begin(self.members, now)
+        self.members.clear()
+        self._broken = {}
+        self._awaited.begin(now)
+        self.planning.begin(now)
         before = self._local.digest
         if before is not None and before.host != self._local.device:
-            self._follow(before)
+            self._follow(before, now)
         self.provision.begin(now)
-        out.extend(knock for device in sorted(self._expected) for knock in self._knock(device))
+        out.extend(knock for device in self._awaited for knock in self._knock(device))
         out.append(Notice("info", "this device is the host: it plans for the swarm"))
         self._say(now, out)
 
-    def _follow(self, before: Digest) -> None:
+    def _follow(self, before: Digest, now: float) -> None:
         """Take up what the lost host had: its epoch, its model, its devices."""
-        self.planning.fence(before.epoch, self._began)
-        self.planning.epoch += 1
-        self.planning.note_sessions(self._began)  # the lost host may have been their driver
+        self.planning.fence(before.epoch, now)
+        self.rollout.next_epoch()
+        self.crew.note_sessions(now)  # the lost host may have been their driver
         self.provision.model_id = before.model_id or self.provision.model_id
-        self.planning.names = {item.device: item.name for item in before.members}
-        gone = before.host
-        self._expected = {
-            item.device: item for item in before.members if item.liveness == "alive" and item.device != gone
-        }
+        self.crew.names = {item.device: item.name for item in before.members}
+        self._awaited.expect(before)
 
     def stood_still(self, seconds: float, now: float) -> None:
         """This process was stopped for a while: nobody else is late, but another may have taken over."""
         for entry in self.members.entries.values():
             entry.seen += seconds
-        self._hold_until = now + deadlines.SEEK_WAIT
+        self._awaited.hold(now + deadlines.SEEK_WAIT)
 
     def outrank(self, epoch: int, now: float) -> None:
         """Another host gives way to this one: its plan, too, is overtaken."""
@@ -92,7 +93,7 @@ class Host:
         Two plans of one epoch must not meet: this host's ends with an empty one, which the other outranks.
         """
         if self.plan is not None and self.plan.epoch >= epoch and self.followed:
-            self.planning.empty(out)
+            self.rollout.empty(out)
         digest = self._digest()
         if where and not any(member.device == to and member.port for member in digest.members):
             there = MemberView(
@@ -108,7 +109,7 @@ class Host:
     # --- what is heard -----------------------------------------------------------------------------
 
     def on_beat(self, beat: Beat, now: float, out: Effects) -> None:
-        planning = self.planning
+        planning, rollout = self.planning, self.rollout
         known = self.members.entries.get(beat.device)
         before = known.beat if known is not None and known.boot == beat.boot else None
         new = before is None
@@ -117,9 +118,9 @@ class Host:
         if self.members.on_beat(beat, now) or new:
             planning.touch(now)
         planning.fence(beat.epoch, now, beat)
-        if new and planning.lacks(beat):
+        if new and rollout.lacks(beat):
             planning.on_reborn(beat.device, name_of(known), now)
-        planning.on_progress(beat.device, beat.progress, now)
+        rollout.on_progress(beat.device, beat.progress, now)
         if beat.state in ("ready", "failed") and (before is None or before.epoch != beat.epoch):
             planning.follow_loading(now, out)
 
@@ -143,7 +144,7 @@ class Host:
         self.planning.fence(digest.epoch, now)
 
     def on_call(self, call: Call, now: float, out: Effects) -> None:
-        provision, planning = self.provision, self.planning
+        provision, planning, rollout = self.provision, self.planning, self.rollout
         current = self.plan is not None and call.epoch == self.plan.epoch
         about = self.members.entries.get(call.about)
         if call.op == "model" and call.model_id and call.model_id != provision.model_id:
@@ -151,17 +152,17 @@ class Host:
             provision.wish(call.model_id, now)
         if call.op in ("model", "replan"):
             planning.touch(now)
-        elif not current or not planning.uses(call.about) or call.about == self._local.device:
+        elif not current or not rollout.uses(call.about) or call.about == self._local.device:
             self._local.drop("word about a device that the plan does not need")
         elif about is not None and about.liveness == "left":
             return  # it said so itself
         elif call.op == "broken":
-            planning.note_sessions(now)
+            self.crew.note_sessions(now)
             self._evidence(call.about, "its lane broke", now, out)
         elif call.op == "suspect":
-            planning.note_sessions(now)
+            self.crew.note_sessions(now)
             self._lose(call.about, "it does not answer", now, out)
-        elif planning.can_do_without(call.about):
+        elif rollout.can_do_without(call.about):
             planning.ban(call.about, "was late again and again", now)
 
     def on_port_closed(self, device: str, now: float, out: Effects) -> None:
@@ -170,8 +171,8 @@ class Host:
         A device that was heard since it was asked began anew, and no harm is done.
         """
         entry = self.members.entries.get(device)
-        if device in self._expected and (entry is None or entry.beat is None):
-            view = self._expected.pop(device)
+        silent = entry is None or entry.beat is None
+        if silent and (view := self._awaited.give_up(device)) is not None:
             self._broken.pop(device, None)
             out.append(Notice("warning", f"{view.name} is lost: {NOT_RUNNING}"))
             self._news = True
@@ -213,7 +214,7 @@ class Host:
         self.planning.sweep(now)
         self.planning.follow_loading(now, out)
         self._plan(now, out)
-        every = deadlines.DIGEST_BUSY if self.planning.busy() else deadlines.DIGEST
+        every = deadlines.DIGEST_BUSY if self.crew.busy() else deadlines.DIGEST
         if self._news or now - self._said_at >= every:
             self._say(now, out)
 
@@ -230,7 +231,7 @@ class Host:
 
     def _knock(self, device: str) -> list[Knock]:
         """See whether a device's process still runs, if it is known where."""
-        entry, view = self.members.entries.get(device), self._expected.get(device)
+        entry, view = self.members.entries.get(device), self._awaited.get(device)
         if entry is not None and (capability := entry.capability) is not None:
             return [Knock(device, tuple((item, capability.port) for item in capability.addresses))]
         return [Knock(device, tuple((item, view.port) for item in view.addresses))] if view else []
@@ -248,32 +249,19 @@ class Host:
 
     def _plan(self, now: float, out: Effects) -> None:
         provision, planning = self.provision, self.planning
-        early = self._too_early(now)
+        early = self._awaited.too_early(now)
         present = [entry.capability for entry in self.members.present() if entry.device != self._local.device]
         others = [item for item in present if item is not None]
-        model = provision.model(others, bool(self._expected), now, out)
+        model = provision.model(others, bool(self._awaited), now, out)
         if model is None:
-            if not self._expected:
-                planning.withdraw(out)
+            if not self._awaited:
+                self.rollout.withdraw(out)
             return
         if early:
             return
         sha, manifest = model
         planning.consider(sha, (provision.model_id, provision.model_bytes), manifest, now, out)
-        planning.cover(manifest, now, out)
-
-    def _too_early(self, now: float) -> bool:
-        """Whether another host, or devices that the lost one knew, are about to come."""
-        if now < self._hold_until:
-            return True
-        if self._expected:
-            here = {capability.device for capability in self.members.usable()}
-            if not self._expected.keys() <= here:
-                apart = not self._expected.keys() & here - {self._local.device}
-                if now - self._began < (deadlines.APART if apart else deadlines.GATHER):
-                    return True
-            self._expected = {}
-        return False
+        self.rollout.cover(manifest, now, out)
 
     # --- the digest --------------------------------------------------------------------------------
 
@@ -287,21 +275,16 @@ class Host:
         sha = self.plan.model if self.plan else self.provision.known()
         beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
         driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
-        members = [member_view(entry, sha) for entry in entries]
-        ready = {entry.device for entry in entries if entry.beat is not None and entry.capability is not None}
-        # Others find their neighbours, and their next host, in the digest: whoever is about to come is in it.
-        awaited = [view for device, view in self._expected.items() if device not in ready]
-        members = [view for view in members if view.device in ready or view.device not in self._expected]
         return Digest(
             host=self._local.device,
             epoch=self.epoch,
             seq=self._seq,
-            members=(*members, *awaited),
+            members=self._awaited.beside([member_view(entry, sha) for entry in entries]),
             sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
             token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
             beyond=next((beat.beyond for beat in beats if beat.device == driver), Beyond()),
             note=self.provision.note[:500],
-            uncovered=self.planning.uncovered[:64],
+            uncovered=self.rollout.uncovered[:64],
             model=sha,
             model_id=self.provision.model_id,
             model_bytes=self.provision.model_bytes,

@@ -370,7 +370,7 @@ class NodeMachine:
         plan = self.local.newest
         if plan is not None and plan.host == self.local.device:
             self.service.forget(now, out)
-            self.host.planning.forget()
+            self.host.rollout.forget()
 
     def _refine(self, now: float, out: Effects) -> None:
         """Correct the own profile when real steps take clearly more or less than it says."""

@@ -28,6 +28,10 @@ class Membership:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
 
+    def clear(self) -> None:
+        """A reign begins: nobody was heard in it yet."""
+        self.entries.clear()
+
     def on_beat(self, beat: Beat, now: float) -> bool:
         known = self.entries.get(beat.device)
         if known is not None and beat.boot < known.boot and known.liveness in ("dead", "left"):

@@ -85,7 +85,7 @@ def test_where_others_keep_its_units_loaded_a_loss_is_a_short_pause(start: int):
         key = world.ask((3, 1, 4), 60)
         world.run(random.uniform(0.0, 1.0))
         victim = ids[0] if seed % 2 else random.choice(runs or ids[:1])
-        if victim in world.devices[ids[0]].machine.host.planning.uncovered:
+        if victim in world.devices[ids[0]].machine.host.rollout.uncovered:
             continue
         pause = pause_after(world, victim, key)
         (hosts_lost if victim == ids[0] else others_lost).append(pause)
