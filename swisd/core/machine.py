@@ -62,6 +62,7 @@ from swisd.core.local import Effects, Local, capability_of
 from swisd.core.member import Member
 from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Repair
 from swisd.core.pace import expected_ms
+from swisd.core.repairs import Repairs
 from swisd.core.replan import believable
 from swisd.core.service import Service
 from swisd.core.types import Capability, Plan
@@ -80,6 +81,7 @@ class NodeMachine:
         self.leadership = Leadership(config)
         self.host = Host(self.local)
         self.worker = Worker(self.local)
+        self.repairs = Repairs(self.local, self.worker)
         self.driver = Driver(self.local, self.worker)
         self.service = Service(self.local, self.worker, self.driver, self._forget_steps)
         self.change = HostChange(self.local, self.leadership, self.host)
@@ -175,7 +177,7 @@ class NodeMachine:
                     if self.service.moving.on_moved(message, event.sender) and self.service.caches_came(out):
                         self.member.beat(now, out)
                 elif message.op in ("probe", "resume", "fork", "replay"):
-                    self.worker.on_repair(message, event.sender, now, out)
+                    self.repairs.on_repair(message, event.sender, now, out)
                 else:
                     self.driver.on_repair(message, now, out)
             case Digest() | Plan():
@@ -213,9 +215,9 @@ class NodeMachine:
 
     def _on_ask(self, ask: Ask, now: float, out: Effects) -> None:
         if ask.op == "cancel":
-            self.worker.on_session_end(ask.session, now, out)
+            self.worker.held.end(ask.session, now, out)
         elif ask.op == "park":
-            self.worker.on_session_parked(ask.session, now)
+            self.worker.held.park(ask.session, now)
         elif ask.op == "start":
             self.service.confirm(ask.epoch, now, out)
         self.driver.on_ask(ask, now, out)
@@ -248,7 +250,7 @@ class NodeMachine:
             if self.local.stopping:
                 return
             self.driver.sweep(now, out)
-            self.worker.sweep(now, out)
+            self.worker.held.sweep(now, out)
             self._refine(now, out)
             self.member.sessions = self.driver.views()
             self.member.stage_ms = self.worker.pace.stage_ms

@@ -45,7 +45,7 @@ def no_dedupe(patch: Patch) -> None:
 
     def wrong(self, activation, stage, now, out):
         for slot in activation.slots:
-            if (kept := self.caches._sessions.get(slot.session)) is not None:
+            if (kept := self.held.caches._sessions.get(slot.session)) is not None:
                 kept.steps, kept.least = {}, 0
         return right(self, activation, stage, now, out)
 
