@@ -5,16 +5,17 @@ starts it again under the next plan with the tokens it has, so the stream goes o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from swisd.core import deadlines
+from swisd.core.answer import Answer
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.history import History, history
 from swisd.core.messages import Ask, Digest, Out
+from swisd.core.outlook import LOST, Outlook
 from swisd.core.types import FinishReason, Plan, SamplingParams, Units
 
-LOST = "the swarm's bus is lost: its host is gone or out of reach; trying again"
 MAX_ATTEMPTS = 64
 
 
@@ -89,27 +90,18 @@ class Asker:
     def __init__(self, request: Request, *, patience: float | None = None) -> None:
         self._request = request
         self._patience = deadlines.PATIENCE if patience is None else patience
-        self._no_fit = deadlines.NO_FIT if patience is None else patience
+        self._outlook = Outlook(deadlines.NO_FIT if patience is None else patience)
         self._attempt = 0  # its caches were freed so often, and it began anew
         self._submitted = 0
         self._pause = 0.0
         self._plan: Plan | None = None
         self._asked: Plan | None = None  # the plan under which the running attempt was submitted
-        self._base = 0  # tokens at its submission: others are said of an earlier attempt
-        self._next = 0  # index of the next message of this attempt
-        self._early: dict[int, Out] = {}
-        self._emitted = list(request.emitted)
+        self._answer = Answer(request.emitted)
         self._alone = request.alone
-        self._rows = 0  # scored positions delivered
-        self._seen_rows = 0  # scored positions of this attempt
         self._moved = 0.0
-        self._nowhere: float | None = None  # since when the model fits nowhere
-        self._signs: object = None
         self._said = ""
         self._began = 0.0
-        self._connected = True
         self._elsewhere = False  # a bus was reached anew: its host may be another, with plans of its own
-        self._digest: Digest | None = None
         self.ended = False
 
     @property
@@ -136,13 +128,13 @@ class Asker:
             case Timer(name="ask"):
                 self._on_timer(now, out)
             case Timer(name="fit"):
-                if self._nowhere is not None and now - self._nowhere >= self._no_fit:
+                if self._outlook.hopeless(now):
                     self._end("error", self._why_waiting(), out)
             case Timer(name="again"):
                 if self._asked is None and self._plan is not None:
                     self._submit(now, out)
             case BusChanged():
-                self._connected = event.connected
+                self._outlook.connected = event.connected
                 self._elsewhere = self._elsewhere or event.connected
                 if not event.connected:
                     self._tell(LOST, out)
@@ -181,10 +173,8 @@ class Asker:
             self._submit(now, out)
 
     def _on_digest(self, digest: Digest, now: float, out: list[AskerEffect]) -> None:
-        self._digest = digest
-        signs = (digest.note, tuple((item.device, item.state, item.progress) for item in digest.members))
-        if signs != self._signs:
-            self._signs, self._moved = signs, now
+        if self._outlook.on_digest(digest):
+            self._moved = now
         # What the bus retains comes one after the other: the plan may be on its way behind the digest.
         early = now - self._began < deadlines.BEAT
         if not early and self._asked is None and (self._plan is None or not self._plan.active):
@@ -193,9 +183,7 @@ class Asker:
     def _on_out(self, sender: str, said: Out, now: float, out: list[AskerEffect]) -> None:
         if self._asked is None or sender != self._asked.pipelines[0].driver:
             return  # a driver of an earlier plan
-        if said.session != self.session:
-            return
-        if said.base != self._base and (said.tokens or said.finish in ("stop", "length")):
+        if said.session != self.session or self._answer.of_earlier(said):
             return
         self._moved = now
         if said.alive:
@@ -203,24 +191,22 @@ class Asker:
         if said.waiting:
             self._tell(f"busy: {said.waiting} before you", out)
             return
-        if said.index >= self._next:
-            self._early[said.index] = said
-        while (item := self._early.pop(self._next, None)) is not None and not self.ended:
-            self._next += 1
+        for item in self._answer.in_turn(said):
             self._take(item, now, out)
+            if self.ended:
+                return
 
     def _take(self, item: Out, now: float, out: list[AskerEffect]) -> None:
         if item.tokens or item.top_ids:
             self._pause = 0.0
-            self._emitted.extend(item.tokens)
-            fresh = self._new_rows(item)
+            fresh = self._answer.add(item)
             if item.tokens or fresh.top_ids:
                 out.append(Answered(fresh))
         if item.finish is None:
             return
         if item.finish == "error" and item.retry:
             self._asked = None
-            self._early.clear()  # what came before its turn lies behind a gap that nobody fills
+            self._answer.forget_early()
             if item.freed:
                 self._attempt += 1  # late words about it must not be taken for words about the next
             # At once could become a loop with no end.
@@ -229,21 +215,6 @@ class Asker:
             self._tell(f"{item.error}; trying again", out)
             return
         self._end(item.finish, item.error, out, item)
-
-    def _new_rows(self, item: Out) -> Out:
-        """Scores of a repeated attempt begin again: leave out the rows that were delivered."""
-        if not item.top_ids:
-            return item
-        start = self._seen_rows
-        skip = max(0, self._rows - start)
-        self._seen_rows = start + len(item.top_ids)
-        self._rows = max(self._rows, self._seen_rows)
-        return replace(
-            item,
-            top_ids=item.top_ids[skip:],
-            top_logprobs=item.top_logprobs[skip:],
-            next_logprobs=item.next_logprobs[skip:],
-        )
 
     def _submit(self, now: float, out: list[AskerEffect]) -> None:
         plan = self._plan
@@ -261,22 +232,21 @@ class Asker:
                 "error", f"the session was lost {MAX_ATTEMPTS} times: the swarm is not stable enough", out
             )
             return
-        if self._submitted and self._alone and not self._emitted:
+        if self._submitted and self._alone and not self._answer.tokens:
             # What the driver knew is lost: all of the prompt is read, and rows of the try before do not fit.
             self._alone = ()
             self._attempt += 1
         self._submitted += 1
-        self._asked, self._base, self._next, self._moved = plan, len(self._emitted), 0, now
-        self._early.clear()
-        self._seen_rows = 0
-        request = self._request
+        self._asked, self._moved = plan, now
+        self._answer.submit()
+        request, emitted = self._request, tuple(self._answer.tokens)
         out.append(Listen(self.session))
         out.append(
             Publish(
                 Ask(
-                    "start", self.session, request.asker, plan.epoch, request.prompt, tuple(self._emitted),
+                    "start", self.session, request.asker, plan.epoch, request.prompt, emitted,
                     request.stop_ids, request.max_tokens, request.seed, request.sampling, request.score_top,
-                    again=self._submitted > 1 or bool(self._emitted), alone=self._alone,
+                    again=self._submitted > 1 or bool(emitted), alone=self._alone,
                 ),
                 to=plan.pipelines[0].driver,
             )
@@ -296,22 +266,13 @@ class Asker:
     def _renew(self, out: list[AskerEffect]) -> None:
         """Say that somebody listens still, and from which message on."""
         if self._asked is not None:
-            ask = Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=self._next)
+            index = self._answer.next
+            ask = Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=index)
             out.append(Publish(ask, to=self._asked.pipelines[0].driver))
 
     def _see_whether_it_fits(self, now: float, out: list[AskerEffect]) -> None:
-        if not self._fits_nowhere():
-            self._nowhere = None
-        elif self._nowhere is None:
-            self._nowhere = now
-            out.append(SetTimer("fit", now + self._no_fit))
-
-    def _fits_nowhere(self) -> bool:
-        """Whether the plan says that there is none, and no device is doing anything that could change it."""
-        plan, digest = self._plan, self._digest
-        if self._asked is not None or plan is None or plan.pipelines or not plan.problem or digest is None:
-            return False
-        return not any(member.state in ("measuring", "fetching", "loading") for member in digest.members)
+        if self._outlook.closes(self._plan, now, asked=self._asked is not None):
+            out.append(SetTimer("fit", now + self._outlook.no_fit))
 
     def _cancel(self, out: list[AskerEffect]) -> None:
         if self._asked is not None:
@@ -336,21 +297,4 @@ class Asker:
             out.append(Waiting(text))
 
     def _why_waiting(self) -> str:
-        """The most useful thing known about why there is no active plan."""
-        plan, digest = self._plan, self._digest
-        if not self._connected:
-            return LOST
-        if self._asked is not None:
-            return "the driver does not answer"
-        if plan is not None and plan.problem:
-            return plan.problem
-        if digest is not None and digest.note:
-            return digest.note
-        if digest is not None:
-            for member in digest.members:
-                if member.state in ("measuring", "fetching", "loading"):
-                    done = f" {member.progress:.0%}" if member.state != "measuring" else ""
-                    return f"{member.name} is {member.state}{done}"
-                if member.state == "failed":
-                    return f"{member.name} failed: {member.note}"
-        return "waiting for a plan" if digest is not None else "waiting for the swarm's host"
+        return self._outlook.why(self._plan, asked=self._asked is not None)

@@ -8,35 +8,16 @@ from swisd.core import deadlines
 from swisd.core.change import HostChange
 from swisd.core.config import DeviceConfig
 from swisd.core.driver import Driver
-from swisd.core.effects import (
-    TO_THE_END,
-    Activation,
-    DropSession,
-    Effect,
-    GiveUp,
-    Lead,
-    Notice,
-    Publish,
-    RunStep,
-    SetTimer,
-    Work,
-    given_up,
-)
+from swisd.core.effects import Effect, Lead, Notice, Publish, SetTimer
 from swisd.core.events import (
     BrokerFailed,
     BrokerStarted,
     BusChanged,
     Dropped,
     Event,
-    FrameArrived,
-    FrameLost,
     HoldingsChanged,
     HopsTimed,
     HostSeen,
-    KvArrived,
-    KvFailed,
-    KvRead,
-    LinkLost,
     LinksMeasured,
     LoadFailed,
     LoadProgress,
@@ -51,8 +32,6 @@ from swisd.core.events import (
     Received,
     ShardsLoaded,
     Started,
-    StepDone,
-    StepFailed,
     Stopping,
     Timer,
 )
@@ -61,14 +40,13 @@ from swisd.core.leadership import Leadership
 from swisd.core.local import Effects, Local, capability_of
 from swisd.core.member import Member
 from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Repair
-from swisd.core.pace import expected_ms
+from swisd.core.pulse import Pulse
+from swisd.core.repairs import Repairs
 from swisd.core.replan import believable
 from swisd.core.service import Service
+from swisd.core.steps import RowEvent, Steps, UnderWay
 from swisd.core.types import Capability, Plan
 from swisd.core.worker import Worker
-
-REFINE_SAMPLES = 16
-REFINE_BAND = (0.67, 1.5)
 
 
 class NodeMachine:
@@ -80,11 +58,13 @@ class NodeMachine:
         self.leadership = Leadership(config)
         self.host = Host(self.local)
         self.worker = Worker(self.local)
+        self.repairs = Repairs(self.local, self.worker)
         self.driver = Driver(self.local, self.worker)
-        self.service = Service(self.local, self.worker, self.driver, self._forget_steps)
+        self.pulse = Pulse(self.local, self.member, self.worker, self.driver)
+        self.under_way = UnderWay()
+        self.service = Service(self.local, self.worker, self.driver, self.under_way.clear)
+        self.steps = Steps(self.local, self.under_way, self.worker, self.driver, self.service)
         self.change = HostChange(self.local, self.leadership, self.host)
-        self._running: dict[Work, Activation] = {}
-        self._refined_at = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event and say what is to be done."""
@@ -97,14 +77,7 @@ class NodeMachine:
                 del out[at]  # what a device says to itself needs no bus
                 self._on_message(Received(self.local.device, effect.message), now, out)
                 continue
-            if isinstance(effect, RunStep):
-                self._running[effect.work] = effect.activation
-            elif isinstance(effect, GiveUp):
-                for work in [work for work in self._running if given_up(work, effect)]:
-                    del self._running[work]
-            elif isinstance(effect, DropSession):
-                for work in [work for work in self._running if work.session == effect.session]:
-                    del self._running[work]
+            self.under_way.note(effect)
             at += 1
         return out
 
@@ -112,26 +85,8 @@ class NodeMachine:
         match event:
             case Received():
                 self._on_message(event, now, out)
-            case FrameArrived():
-                self.service.confirm(event.activation.epoch, now, out)
-                if at_head := self.worker.on_frame(event, now, out):
-                    self.driver.head(at_head, now, out)
-            case StepDone():
-                self._on_step_done(event, now, out)
-            case StepFailed():
-                if self._running.pop(event.work, None) is not None:
-                    self.worker.on_step_failed(event, out)
-            case FrameLost():
-                if self.local.plan is not None and event.activation.epoch == self.local.plan.epoch:
-                    self.worker.on_frame_lost(event, out)
-            case KvArrived():
-                self.service.moving.on_kv(event, now, out)
-            case KvRead():
-                self.service.moving.on_read(event, out)
-            case KvFailed():
-                self.service.moving.on_failed(event)
-            case LinkLost():
-                self.worker.on_link_lost(event, self.driver.running(), out)
+            case _ if isinstance(event, RowEvent):
+                self.steps.take(event, now, out)
             case Timer():
                 self._on_timer(event.name, now, out)
             case BusChanged():
@@ -175,7 +130,7 @@ class NodeMachine:
                     if self.service.moving.on_moved(message, event.sender) and self.service.caches_came(out):
                         self.member.beat(now, out)
                 elif message.op in ("probe", "resume", "fork", "replay"):
-                    self.worker.on_repair(message, event.sender, now, out)
+                    self.repairs.on_repair(message, event.sender, now, out)
                 else:
                     self.driver.on_repair(message, now, out)
             case Digest() | Plan():
@@ -213,48 +168,18 @@ class NodeMachine:
 
     def _on_ask(self, ask: Ask, now: float, out: Effects) -> None:
         if ask.op == "cancel":
-            self.worker.on_session_end(ask.session, now, out)
+            self.worker.held.end(ask.session, now, out)
         elif ask.op == "park":
-            self.worker.on_session_parked(ask.session, now)
+            self.worker.held.park(ask.session, now)
         elif ask.op == "start":
             self.service.confirm(ask.epoch, now, out)
         self.driver.on_ask(ask, now, out)
-
-    def _on_step_done(self, event: StepDone, now: float, out: Effects) -> None:
-        work = event.work
-        activation = self._running.pop(work, None)
-        plan = self.local.plan
-        if activation is None or plan is None or work.epoch != plan.epoch:
-            return
-        last = len(plan.pipelines[activation.pipeline].stages) - 1
-        if activation.stage == last and activation.until == TO_THE_END:
-            self.worker.pace.note(event, activation, self.worker.stages)
-            self.worker.note_done(activation)
-            self.service.moving.on_step(work.session, out)
-            self.driver.on_head_done(event, now, out)
-            return
-        self.service.moving.on_step(work.session, out)
-        at_head = self.worker.on_step_done(event, activation, now, out)
-        if at_head is not None:
-            self.driver.head(at_head, now, out)
-        if activation.stage == 0:
-            self.driver.on_fed(work.session, now, out)
-
-    def _forget_steps(self) -> None:
-        self._running.clear()
 
     def _on_timer(self, name: str, now: float, out: Effects) -> None:
         if name == "beat":
             if self.local.stopping:
                 return
-            self.driver.sweep(now, out)
-            self.worker.sweep(now, out)
-            self._refine(now, out)
-            self.member.sessions = self.driver.views()
-            self.member.stage_ms = self.worker.pace.stage_ms
-            self.member.token_ms = self.driver.rounds.token_ms
-            self.member.beyond = self.driver.rounds.beyond
-            self.member.beat(now, out)
+            self.pulse.beat(now, out)
             self.change.on_tick(now, out)
             if self.local.connected and self.leadership.on_silence(now):
                 self._lead(now, out)
@@ -371,18 +296,3 @@ class NodeMachine:
         if plan is not None and plan.host == self.local.device:
             self.service.forget(now, out)
             self.host.rollout.forget()
-
-    def _refine(self, now: float, out: Effects) -> None:
-        """Correct the own profile when real steps take clearly more or less than it says."""
-        plan = self.local.plan
-        pace = self.worker.pace
-        if plan is None or not plan.pipelines or pace.samples < REFINE_SAMPLES:
-            return
-        expected = expected_ms(self.member.profile(plan.model), self.local.manifest, self.worker.stages)
-        if expected <= 0 or now - self._refined_at < deadlines.REFINE_EVERY:
-            return
-        ratio = pace.stage_ms / expected
-        if not REFINE_BAND[0] <= ratio <= REFINE_BAND[1]:
-            self._refined_at = now
-            pace.forget()
-            self.member.refine(plan.model, ratio, out)

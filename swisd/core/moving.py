@@ -35,7 +35,7 @@ class Moving:
     """What a device is given, and what it gives, under the plan that is coming."""
 
     def __init__(self, local: Local, worker: Worker) -> None:
-        self._local, self._worker = local, worker
+        self._local, self._worker, self._caches = local, worker, worker.held.caches
         self._epoch = 0
         self._wants: dict[tuple[str, Units], bool] = {}  # (from whom, layers) -> whether all came
         self._gifts: dict[tuple[str, Units], Gift] = {}
@@ -81,8 +81,7 @@ class Moving:
         if any(then.get(unit) != sender for unit in range(*units)):
             self._local.drop("caches of another device's layers are asked for")
             return
-        caches = self._worker.caches
-        held = {session: caches.sure(session, range(*units)) for session in caches}
+        held = {session: self._caches.sure(session, range(*units)) for session in self._caches}
         self._gifts[sender, units] = Gift(goals={session: at for session, at in held.items() if at})
         for session in held:
             self._read(sender, units, session, out)
@@ -108,7 +107,7 @@ class Moving:
 
     def _read(self, to: str, units: Units, session: str, out: Effects) -> None:
         gift, manifest = self._gifts[to, units], self._local.manifest
-        at, length = gift.sent.get(session, 0), self._worker.caches.sure(session, range(*units))
+        at, length = gift.sent.get(session, 0), self._caches.sure(session, range(*units))
         if manifest is None or session in gift.reading or length <= at:
             return
         most = max(1, PIECE_BYTES // max(manifest.kv_bytes_per_token(*units), 1))
@@ -117,7 +116,7 @@ class Moving:
 
     def _tell(self, to: str, units: Units, out: Effects) -> None:
         """Say once that what was here is sent; what comes later is little, and without end."""
-        gift, here = self._gifts[to, units], self._worker.caches
+        gift, here = self._gifts[to, units], self._caches
         if not gift.told and all(
             gift.sent.get(key, 0) >= gift.goals[key] for key in here if key in gift.goals
         ):
@@ -151,7 +150,7 @@ class Moving:
 
     def on_failed(self, event: KvFailed) -> None:
         """Rows were refused after all: what is missing is run again."""
-        self._worker.caches.lose(event.session, range(*event.units))
+        self._caches.lose(event.session, range(*event.units))
 
 
 def owners(plan: Plan, manifest: Manifest) -> dict[int, str]:

@@ -127,7 +127,7 @@ class Invariants:
                     not driver._sessions and not driver._waiting, f"{name} still drives sessions that ended"
                 )
                 require(len(device.timers) <= MAX_TIMERS, f"{name} has timers of sessions that ended")
-                require(not device.machine._running, f"{name} waits for steps of sessions that ended")
+                require(not device.machine.under_way, f"{name} waits for steps of sessions that ended")
 
     def _streams(self) -> None:
         askers, streams = self.world.askers, self.world.streams
@@ -203,16 +203,16 @@ class Invariants:
         sizes: dict[str, Any] = {
             "sessions": machine.driver._sessions,
             "waiting sessions": machine.driver._waiting,
-            "sessions as a worker": machine.worker.caches,
-            "running steps": machine._running,
-            "journals": machine.worker.journal,
+            "sessions as a worker": machine.worker.held.caches,
+            "running steps": machine.under_way,
+            "journals": machine.worker.held.journal,
             "sessions that are brought back": machine.driver.recovery,
             "reasons of drops": machine.local.drops,
         }
         for what, held in sizes.items():
-            most = MAX_STEPS if held is machine._running else MAX_RUNNING
+            most = MAX_STEPS if held is machine.under_way else MAX_RUNNING
             require(len(held) <= most, f"{name} gathers {what}: {len(held)}")
-        journal = machine.worker.journal.size
+        journal = machine.worker.held.journal.size
         require(journal <= machine.local.config.journal_bytes, f"{name} keeps too much of what it sent")
         require(len(machine.host.members.entries) <= len(self.world.devices), f"{name} gathers members")
 

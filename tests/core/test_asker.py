@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swisd.core import deadlines
-from swisd.core.asker import LOST, MAX_ATTEMPTS, Answered, Asker, Ended, Listen, Request, Waiting
+from swisd.core.asker import MAX_ATTEMPTS, Answered, Asker, Ended, Listen, Request, Waiting
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.messages import Ask, Digest, MemberView, Out
+from swisd.core.outlook import LOST
 from swisd.core.types import Plan, SamplingParams
 
 PLAN = a_plan((0, 6, 1), epoch=3)
@@ -64,7 +65,7 @@ class Desk:
         return self.do(Timer("ask"))
 
     def out(self, index: int, *tokens: int, **changes: object) -> Out:
-        out = Out(self.asker.session, index, 3, tokens, self.asker._base)
+        out = Out(self.asker.session, index, 3, tokens, self.asker._answer.base)
         return replace(out, **changes)  # type: ignore[arg-type]
 
 

@@ -701,7 +701,7 @@ class Fate:
                 return Received("f" * 16, ask)
             case 4 | 5:
                 op = pick(("renew", "renew", "renew", "renew", "renew", "cancel", "park"))
-                held = list(self.node.machine.worker.caches) if op == "park" else []
+                held = list(self.node.machine.worker.held.caches) if op == "park" else []
                 key = pick(held or [self.key()])
                 ask = Ask(op, key, an_id(number), epoch, from_index=self.random.randrange(3))
                 return Received(an_id(number), ask)
@@ -808,10 +808,10 @@ class Fate:
         plan, worker = self.node.machine.local.plan, self.node.machine.worker
         if plan is not None and plan.pipelines and worker.stages and self.random.random() < 0.5:
             driver, (stage, _) = plan.pipelines[0].driver, pick(worker.stages)
-            key = pick(list(worker.caches) or [self.key()])
+            key = pick(list(worker.held.caches) or [self.key()])
             op = pick(("replay", "replay", "replay", "probe", "resume", "fork"))
             if op == "fork":
-                source = pick(worker.caches.parked() or [self.key()])
+                source = pick(worker.held.caches.parked() or [self.key()])
                 fresh = f"{self.random.randrange(6, 12):016x}"
                 word = Repair("fork", fresh, plan.epoch, 9, driver, end=pick((1, 3)), source=source)
                 return Received(driver, replace(word, keep=self.random.random() < 0.5))

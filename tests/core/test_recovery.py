@@ -283,7 +283,7 @@ def test_another_plan_of_the_same_driver_begins_with_the_question_what_is_held()
 
 def test_a_stage_without_layers_needs_nothing():
     desk = Desk()
-    held = desk.machine.worker._held(4, RING.pipelines[0].stages[4], KEY)
+    held = desk.machine.worker.held.of(KEY, 4, RING.pipelines[0].stages[4])
     assert held.length == STATELESS
 
 

@@ -83,7 +83,7 @@ def test_when_it_is_active_it_serves_and_what_only_the_old_one_needed_goes():
     assert kinds(effects, GiveUp) == [GiveUp("a" * 16, 6, 0)]
     assert bench.epochs == (6, 0) and kinds(effects, KeepShards) == [KeepShards(((3, 5),))]
     assert bench.rows(1) == [] and bench.machine.local.drops == {"frame of another epoch": 1}
-    kept = bench.machine.worker.caches._sessions["a" * 16]
+    kept = bench.machine.worker.held.caches._sessions["a" * 16]
     assert kept.lengths == {3: 1}  # layer 2 went elsewhere, layer 4 is new
 
 

@@ -273,7 +273,7 @@ def test_what_a_lost_driver_left_makes_room_for_what_the_next_one_admits():
     assert not kinds(bench.frame(session="c" * 16), DropSession)
     bench.now += 1.0
     assert kinds(bench.frame(session="d" * 16), DropSession) == [DropSession("b" * 16)]
-    assert set(bench.machine.worker.caches) == {"c" * 16, "d" * 16}
+    assert set(bench.machine.worker.held.caches) == {"c" * 16, "d" * 16}
 
 
 def test_trouble_is_told_to_the_driver_and_once_to_the_person():

@@ -45,7 +45,7 @@ def no_dedupe(patch: Patch) -> None:
 
     def wrong(self, activation, stage, now, out):
         for slot in activation.slots:
-            if (kept := self.caches._sessions.get(slot.session)) is not None:
+            if (kept := self.held.caches._sessions.get(slot.session)) is not None:
                 kept.steps, kept.least = {}, 0
         return right(self, activation, stage, now, out)
 
@@ -98,11 +98,10 @@ def an_asker_that_listens_to_anybody(patch: Patch) -> None:
         if self._asked is None or said.session != self.session or said.alive or said.waiting:
             return
         self._moved = now
-        if said.index >= self._next:
-            self._early[said.index] = said
-        while (item := self._early.pop(self._next, None)) is not None and not self.ended:
-            self._next += 1
+        for item in self._answer.in_turn(said):
             self._take(item, now, out)
+            if self.ended:
+                return
 
     patch.setattr(Asker, "_on_out", wrong)
 
@@ -142,7 +141,7 @@ def a_forgetful_asker(patch: Patch) -> None:
             message = getattr(out[at], "message", None)
             if isinstance(message, Ask) and message.op == "start":
                 out[at] = replace(out[at], message=replace(message, emitted=()))
-                self._base = 0
+                self._answer.base = 0
 
     patch.setattr(Asker, "_submit", wrong)
 
