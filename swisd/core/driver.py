@@ -11,9 +11,10 @@ from swisd.core.gone import Gone
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.parked import LEAST, Parked
+from swisd.core.passes import Pass
 from swisd.core.recovery import Recovery
 from swisd.core.rounds import Rounds
-from swisd.core.session import READ_AGAIN, Pass, Session
+from swisd.core.session import READ_AGAIN, Session
 from swisd.core.types import Plan, Scores, Slot
 from swisd.core.waiting import MAX_WAITING, Waiting, refusal
 from swisd.core.worker import Worker

@@ -13,7 +13,7 @@ from swisd.core.effects import CancelTimer, DropSession, Effect, Publish, RunSte
 from swisd.core.events import FrameArrived, ManifestReady, Received, ShardsLoaded, StepDone, Timer
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Ask, Held, Out, Repair
-from swisd.core.session import CHUNK
+from swisd.core.passes import CHUNK
 from swisd.core.shards import own_stages
 from swisd.core.types import Plan, Scores
 from swisd.core.waiting import MAX_WAITING
