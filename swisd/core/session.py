@@ -1,9 +1,7 @@
 """One session at its driver: which rows to run next, and what each answer means.
 
-A session is a list of passes. Prompt tokens go in chunks; tokens that were already answered (when a session
-is continued after a failure, or where the prompt goes on with an earlier answer) go one by one, because
-one-token steps and longer passes differ in their last bits; then each new token is one step. Everything is
-derived from the ask, so any driver can take it up.
+A session is a list of passes (`passes.py`), and each new token is one more. Everything is derived from the
+ask, so any driver can take it up.
 
 Behind the row of the last token others may run at once, of tokens that may come next (`guess`). Each has its
 own step and the bits that it would have alone. Where another token comes than was guessed, what lies behind
@@ -12,38 +10,15 @@ is given up, and the next row takes its place: nothing that is said depends on g
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from swisd.core.drafts import REACH, Lookup
 from swisd.core.effects import Sample, Score
 from swisd.core.history import History, history, together
 from swisd.core.messages import Ask, Out
-from swisd.core.types import FinishReason, Slot, Units
+from swisd.core.passes import Pass, all_passes
+from swisd.core.types import FinishReason, Slot
 
 READ_AGAIN = "what was said before is held no more and read again"
-CHUNK = 128  # rows of a prompt pass: fixed, never by plan, so that every plan gives the same bits
-
-
-def chunk_sizes(tokens: int, chunk: int = CHUNK) -> list[int]:
-    """Cut a prompt into passes of at most `chunk` rows, none of one row unless it is the whole prompt.
-
-    A pass of a single row takes another path through the matrix products than a longer one.
-    """
-    sizes = [chunk] * (tokens // chunk)
-    if rest := tokens % chunk:
-        sizes.append(rest)
-    if len(sizes) > 1 and sizes[-1] == 1:
-        sizes[-2:] = [sizes[-2] - 1, 2]
-    return sizes
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """Rows to run: token ids from an absolute position on, and for how many of them an answer is wanted."""
-
-    position: int
-    ids: tuple[int, ...]
-    logits: int
 
 
 @dataclass(slots=True)
@@ -205,7 +180,7 @@ class Session:
         The last one must be run, for what comes next, and no pass may be left with one row.
         """
         at = min(agreed, len(self.ask.prompt) + len(self.emitted) - 1)
-        for start, end in self._together():
+        for start, end in together(len(self.ask.prompt), self.ask.alone):
             if start < at < end:
                 at = min(at, end - 2)
                 return at if at - start > 1 else start
@@ -225,34 +200,8 @@ class Session:
         self.begins = 0
         self.line_up(0)
 
-    def _together(self) -> list[Units]:
-        return together(len(self.ask.prompt), self.ask.alone)
-
-    def _sizes(self) -> list[int]:
-        """Rows of each pass of the prompt."""
-        sizes: list[int] = []
-        for start, end in [*self._together(), (len(self.ask.prompt), len(self.ask.prompt))]:
-            sizes += [1] * (start - sum(sizes))
-            parts = (start, self.begins, end) if start < self.begins < end else (start, end)
-            for first, last in pairwise(parts):
-                sizes += chunk_sizes(last - first)
-        return sizes
-
     def _all_passes(self) -> list[Pass]:
-        ask = self.ask
-        passes: list[Pass] = []
-        position = 0
-        for size in self._sizes():
-            ids = ask.prompt[position : position + size]
-            passes.append(Pass(position, ids, size if ask.score_top else 0))
-            position += size
-        for token in self.emitted:
-            passes.append(Pass(position, (token,), 0))
-            position += 1
-        if not ask.score_top:
-            last = passes[-1]
-            passes[-1] = Pass(last.position, last.ids, 1)
-        return passes
+        return all_passes(self.ask, self.emitted, self.begins)
 
     def acknowledge(self, step: int) -> bool:
         """A pass went round; True if it was awaited."""

@@ -124,7 +124,8 @@ class Invariants:
             if device.alive and device.frozen is None:
                 driver, name = device.machine.driver, device.machine.local.config.name
                 require(
-                    not driver._sessions and not driver._waiting, f"{name} still drives sessions that ended"
+                    not driver.sessions and not driver.admission.waiting,
+                    f"{name} still drives sessions that ended",
                 )
                 require(len(device.timers) <= MAX_TIMERS, f"{name} has timers of sessions that ended")
                 require(not device.machine.under_way, f"{name} waits for steps of sessions that ended")
@@ -197,12 +198,10 @@ class Invariants:
     def _bounded(self, ident: str, device: Device) -> None:
         machine = device.machine
         name = machine.local.config.name
-        require(
-            len(device.timers) <= MAX_TIMERS + 2 * len(machine.driver._sessions), f"{name} gathers timers"
-        )
+        require(len(device.timers) <= MAX_TIMERS + 2 * len(machine.driver.sessions), f"{name} gathers timers")
         sizes: dict[str, Any] = {
-            "sessions": machine.driver._sessions,
-            "waiting sessions": machine.driver._waiting,
+            "sessions": machine.driver.sessions,
+            "waiting sessions": machine.driver.admission.waiting,
             "sessions as a worker": machine.worker.held.caches,
             "running steps": machine.under_way,
             "journals": machine.worker.held.journal,

@@ -8,12 +8,12 @@ import pytest
 from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
 
 from swisd.core import deadlines
-from swisd.core.driver import MOST_DONE
 from swisd.core.effects import CancelTimer, DropSession, Effect, Publish, RunStep, SendFrame, SetTimer
 from swisd.core.events import FrameArrived, ManifestReady, Received, ShardsLoaded, StepDone, Timer
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Ask, Held, Out, Repair
-from swisd.core.session import CHUNK
+from swisd.core.passes import CHUNK
+from swisd.core.sessions import MOST_DONE
 from swisd.core.shards import own_stages
 from swisd.core.types import Plan, Scores
 from swisd.core.waiting import MAX_WAITING

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from swisd.core.drafts import REACH
 from swisd.core.effects import Sample
-from swisd.core.session import Pass, Session
+from swisd.core.passes import Pass
+from swisd.core.session import Session
 from swisd.core.types import SamplingParams, Slot
 
 AGAIN = (1, 2, 3, 4, 5, 6, 1, 2)  # 3, 4, 5, 6, .. may come next

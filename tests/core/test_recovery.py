@@ -21,6 +21,7 @@ from swisd.core.machine import NodeMachine
 from swisd.core.messages import Call, Held, Out, Repair
 from swisd.core.recovery import MAX_TRIES
 from swisd.core.replay import STATELESS
+from swisd.core.session import Session
 from swisd.core.types import Plan
 
 KEY = "a" * 16
@@ -57,6 +58,11 @@ class Desk:
         back = replace(sent.activation, stage=4, rows=sent.activation.slots[0].logits)
         (head,) = kinds(self.do(FrameArrived(an_id(4), back)), RunStep)
         return self.do(StepDone(head.work, 1, (), 1.0, token=token))
+
+    def session(self) -> Session:
+        session = self.machine.driver.sessions.get(KEY)
+        assert session is not None
+        return session
 
     def late(self) -> list[Effect]:
         """The step that is under way left this device, and its deadline passes."""
@@ -146,8 +152,8 @@ def test_a_device_that_is_late_again_and_again_is_named():
         assert len(calls) == 0
         effects = desk.answers(effects, {2: 5, 3: (5, 0, 4), 4: 4})
         calls += said(effects, Call)
-        desk.machine.driver._sessions[KEY].slack = 1.0
-        desk.machine.driver._sessions[KEY].moved = 0.0
+        desk.session().slack = 1.0
+        desk.session().moved = 0.0
     assert [(call.op, call.about, call.epoch) for call in calls] == [("slow", an_id(3), 1)]
     assert "late 6 times" in calls[0].note
 
@@ -264,7 +270,7 @@ def test_it_gives_up_after_so_many_tries_and_says_so():
 
 def test_a_token_that_comes_ends_the_count_of_tries():
     desk = Desk()
-    session = desk.machine.driver._sessions[KEY]
+    session = desk.session()
     session.tries = MAX_TRIES
     desk.round(desk.effects, 13)
     assert session.tries == 0
@@ -278,7 +284,7 @@ def test_another_plan_of_the_same_driver_begins_with_the_question_what_is_held()
     found = desk.do(Received(plan.host, plan))
     assert [(op, to) for op, to in asked(found)] == [("resume", 2), ("resume", 4), ("resume", 5)]
     assert said(found, Out) == []
-    assert desk.machine.driver._sessions[KEY].epoch == 2
+    assert desk.session().epoch == 2
 
 
 def test_a_stage_without_layers_needs_nothing():

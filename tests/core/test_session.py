@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swisd.core.effects import Sample, Score
-from swisd.core.session import CHUNK, Session, chunk_sizes
+from swisd.core.passes import CHUNK, chunk_sizes
+from swisd.core.session import Session
 from swisd.core.types import SamplingParams
 
 quick = settings(deadline=None, derandomize=True)

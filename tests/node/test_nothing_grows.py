@@ -62,7 +62,7 @@ async def test_sessions_and_new_plans_leave_nothing_behind(
         many.devices.remove(bob)
         await until(lambda: not ann.plans()[-1].active)
         await until(lambda: not ann.node.machine.driver.running())
-        await until(lambda: not len(ann.node.machine.driver._gone))
+        await until(lambda: not len(ann.node.machine.driver.sessions.gone))
         ann.seen.clear()
         if number == 0:
             first = held(many)

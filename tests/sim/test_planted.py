@@ -121,11 +121,11 @@ def a_driver_that_goes_on_under_an_old_plan(patch: Patch) -> None:
 
     def wrong(self, ask, now, out):
         plan = self._local.plan
-        if ask.session in self._sessions or plan is None or not plan.pipelines:
+        if self.sessions.get(ask.session) is not None or plan is None or not plan.pipelines:
             return
         session = Session.begin(ask, plan.epoch, ask.max_tokens, now)
-        self._sessions[session.key] = session
-        self._go_on(session, now, out)
+        self.sessions.add(session)
+        self._feeding.go_on(session, now, out)
 
     patch.setattr(Driver, "_start", wrong)
 

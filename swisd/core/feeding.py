@@ -1,0 +1,120 @@
+"""How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
+
+from swisd.core.drafts import worth
+from swisd.core.effects import Activation, Sample, Score, SetTimer
+from swisd.core.local import Effects, Local
+from swisd.core.passes import Pass
+from swisd.core.rounds import Rounds
+from swisd.core.session import Session
+from swisd.core.sessions import Sessions
+from swisd.core.types import Plan, Slot
+from swisd.core.worker import Worker
+
+
+class Feeding:
+    """Rows on their way from the first stage to the head. `rounds` learns how long they take."""
+
+    def __init__(self, local: Local, worker: Worker, sessions: Sessions, rounds: Rounds) -> None:
+        self._local, self._worker, self._sessions, self._rounds = local, worker, sessions, rounds
+
+    def go_on(self, session: Session, now: float, out: Effects) -> None:
+        """A session begins, or rows of it came round."""
+        self.arm(session, now, out)
+        self.feed(session, now, out)
+
+    def feed(self, session: Session, now: float, out: Effects) -> None:
+        """Feed the next rows behind those that are under way, if it is time for them."""
+        plan = self._local.plan
+        if plan is None:
+            return
+        stages = plan.pipelines[0].stages
+        # As many prompt chunks in flight as there are stages, and one that waits: all devices have work.
+        if len(session.running) > len(stages):
+            return
+        if (taken := session.take()) is None:
+            return
+        self._feed_pass(session, taken, plan, now, out)
+        # While caches move to another device, guesses would be late in coming there.
+        if self._alone() and self._local.config.speculation and self._local.coming is None:
+            most = worth(session.trust, self._rounds.times())
+            for more in session.guess(most):
+                self._feed_pass(session, more, plan, now, out)
+
+    def at_head(self, session: Session, activation: Activation, now: float) -> None:
+        """Rows came to the last stage.
+
+        From the feeding of a step to its arrival there lies each hop once, and what was computed.
+        """
+        step = activation.slots[0].step
+        session.at_head.add(step)
+        fed_at, item = session.fed_at.get(step), session.running.get(step)
+        if fed_at is not None and item is not None and len(item.ids) == 1 and self._alone():
+            self._rounds.note_beyond((now - fed_at) * 1000.0 - activation.spent_ms)
+
+    def run_head(self, session: Session, activation: Activation, now: float, out: Effects) -> None:
+        """Let the head answer rows that came to the last stage."""
+        request = session.head_request(activation.slots[0].step)
+        if request is None:
+            self._local.drop("rows that nobody awaits")
+            return
+        self._worker.run(activation, now, out, *_wanted(request))
+
+    def came_round(self, session: Session, step: int, now: float) -> None:
+        """All is done with the rows of a step."""
+        fed_at, item = session.fed_at.pop(step, None), session.running.get(step)
+        if fed_at is not None and item is not None:
+            self._rounds.note(len(item.ids), now - fed_at)
+        session.slack, session.tries = 1.0, 0
+        session.acknowledge(step)
+
+    def note_token(self, session: Session, step: int, now: float) -> None:
+        """The head answers these rows with a token, which the session is yet to take."""
+        first, rows = session.together
+        if not self._alone() or step != first or len(session.token_times) < 2:
+            return
+        if (fed_at := session.fed_at.get(step)) is not None:
+            self._rounds.note_size(rows, now - fed_at)
+        if rows == 1:
+            self._rounds.note_token((now - session.token_times[-1]) * 1000.0)
+
+    def arm(self, session: Session, now: float, out: Effects) -> None:
+        """Begin to wait for its next rows."""
+        session.moved = now
+        out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
+
+    def late(self, session: Session, now: float, out: Effects) -> bool:
+        """The time for its next rows is over. False if that is longer now: then it is waited on."""
+        patience = self._patience(session)
+        if now < session.moved + patience:  # others' steps took longer meanwhile: its own may, too
+            out.append(SetTimer(f"step:{session.key}", session.moved + patience))
+            return False
+        return True
+
+    def _feed_pass(
+        self, session: Session, taken: tuple[Slot, Pass], plan: Plan, now: float, out: Effects
+    ) -> None:
+        slot, item = taken
+        session.fed_at[slot.step] = now
+        activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
+        solo = len(plan.pipelines[0].stages) == 1
+        sample, score = _wanted(session.head_request(slot.step) if solo and slot.logits else None)
+        self._worker.begin(activation, now, out, sample=sample, score=score)
+
+    def _alone(self) -> bool:
+        """Whether one session runs: what its steps take tells of the plan, and not of others."""
+        return len(self._sessions.running) == 1
+
+    def _patience(self, session: Session) -> float:
+        plan = self._local.plan
+        passes = [item for other in self._sessions.running for item in other.running.values()]
+        single = all(len(item.ids) == 1 for item in session.running.values())
+        rows = sum(len(item.ids) for item in passes)
+        patience = self._rounds.patience(plan.prediction if plan else None, rows, single=single)
+        return min(patience * session.slack, max(patience, deadlines.STEP))
+
+
+def _wanted(request: Sample | Score | None) -> tuple[Sample | None, Score | None]:
+    return (
+        request if isinstance(request, Sample) else None,
+        request if isinstance(request, Score) else None,
+    )
