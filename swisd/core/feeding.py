@@ -1,5 +1,6 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
+from swisd.core import deadlines
 from swisd.core.drafts import worth
 from swisd.core.effects import Activation, Sample, Score, SetTimer
 from swisd.core.local import Effects, Local
