@@ -208,6 +208,11 @@ class Recovery:
         if stage is None:
             self.start(session, "rows were lost on their way", now, out)
             return
+        if any(other.rerun is not None for other in self._attempts.values()):
+            # It waits behind rows of others that are run again: nobody is slow, and a new plan would have all
+            # of them run once more.
+            out.append(SetTimer(f"step:{session.key}", now + deadlines.REPLAY))
+            return
         slow = plan.pipelines[0].stages[stage].device
         self._blame.late(slow, plan, now, out)
         session.slack *= 2.0

@@ -6,6 +6,7 @@ from typing import Any
 from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
 
 from swisd.core import deadlines
+from swisd.core.attempt import Attempt
 from swisd.core.effects import TO_THE_END, Effect, Publish, RunStep, SendFrame, SetTimer
 from swisd.core.events import (
     BusChanged,
@@ -21,6 +22,7 @@ from swisd.core.machine import NodeMachine
 from swisd.core.messages import Call, Held, Out, Repair
 from swisd.core.recovery import MAX_TRIES
 from swisd.core.replay import STATELESS
+from swisd.core.rerun import Rerun
 from swisd.core.session import Session
 from swisd.core.types import Plan
 
@@ -156,6 +158,24 @@ def test_a_device_that_is_late_again_and_again_is_named():
         desk.session().moved = 0.0
     assert [(call.op, call.about, call.epoch) for call in calls] == [("slow", an_id(3), 1)]
     assert "late 6 times" in calls[0].note
+
+
+def test_nobody_is_late_while_rows_of_others_are_run_again():
+    """They are before its own in the line. A plan without the device would have all of them run once more."""
+    desk = Desk()
+    other = Attempt(Session.begin(a_start("b" * 16, prompt=PROMPT), 1, 50, now=desk.now), "", desk.now)
+    other.rerun = Rerun(desk.now, 3, {}, {})
+    desk.machine.driver.recovery._attempts["b" * 16] = other
+    effects = desk.late()
+    for _ in range(2 * deadlines.STRIKES):
+        if not asked(effects):
+            effects = desk.wait("step") or desk.wait("step")
+        assert said(effects, Call) == []
+        effects = desk.answers(effects, {2: 5, 3: (5, 0, 4), 4: 4})
+        assert said(effects, Call) == [] and asked(effects) == []
+        assert desk.timers["step:" + KEY] == desk.now + deadlines.REPLAY
+    found = desk.answers(desk.wait("step"), {2: 5, 3: 4, 4: 4})  # but what is lost is lost
+    assert asked(found) == ALL("resume")
 
 
 def test_who_does_not_answer_twice_is_named_to_the_host_once():
