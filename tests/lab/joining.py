@@ -2,8 +2,8 @@
 
     python -m tests.lab.joining HOME --times 5
 
-Two devices of this machine share the layers and answer; in mid-answer a third one joins. One thread each, greedy,
-400 tokens, no guesses. The bar is three times the median plus 300 ms.
+Two devices of this machine share the layers and answer; in mid-answer a third one joins. One thread each,
+greedy, 400 tokens, no guesses. The bar is three times the median plus 300 ms.
 """
 
 import argparse
