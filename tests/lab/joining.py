@@ -3,7 +3,7 @@
     python -m tests.lab.joining HOME --times 5
 
 Two devices of this machine share the layers and answer; in mid-answer a third one joins. One thread each,
-greedy, 400 tokens, no guesses. The bar is three times the median plus 300 ms.
+greedy, 1,200 tokens, no guesses. The bar is three times the median plus 300 ms.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from statistics import median
 from swisd.client import Client, Options, Piece
 from tests.live.swarm import Swarm, give_model
 
-PROMPT, TOKENS, EARLY = "Tell me a story.", 400, 10
+PROMPT, TOKENS, EARLY = "Once upon a time", 1200, 10
 OPTIONS = ("--memory", "250MiB", "--objective", "spread")
 SETTINGS = "[device]\nspeculation = false\n"
 
@@ -61,9 +61,11 @@ def measure(swarm: Swarm, times: int) -> None:
             f"{median(gaps) * 1000:.0f} ms, longest {max(gaps) * 1000:.0f} ms, bar {bar * 1000:.0f} ms",
             flush=True,
         )
+        mark = host.mark
         guest.stop(signal.SIGTERM)
         swarm.devices.remove(guest)
-        host.wait_for(r"plan \d+ .*: 2 device\(s\)", after=host.mark - 1)
+        host.wait_for(r"plan \d+ .*: 2 device\(s\)", after=mark)
+        host.wait_for(r"plan \d+ is in force", after=mark)
 
 
 def start(swarm: Swarm, name: str) -> None:
@@ -76,7 +78,7 @@ def start(swarm: Swarm, name: str) -> None:
 def answer(client: Client, early: Callable[[], None] | None) -> tuple[list[int], list[float]]:
     """The tokens, and seconds between each two; `early` is called after the first few of them."""
     tokens, at = list[int](), list[float]()
-    for piece in client.stream(PROMPT, Options(max_tokens=TOKENS, temperature=0.0)):
+    for piece in client.stream(PROMPT, Options(max_tokens=TOKENS, temperature=0.0, raw=True)):
         if isinstance(piece, Piece) and piece.token_ids:
             tokens.extend(piece.token_ids)
             at.append(time.monotonic())
