@@ -35,6 +35,28 @@ def random_blocks(rng: np.random.Generator, kind: str, rows: int, columns: int) 
     return blocks.reshape(rows, -1)
 
 
+def describe(
+    writer: gguf.GGUFWriter, *, layers: int, context: int, hidden: int, ffn: int, heads: int, kv_heads: int,
+    vocab: int, rope_base: float,
+) -> None:  # fmt: skip
+    """What a file says of a model's shape, and of a tokenizer that knows `vocab` tokens t0, t1 and so on."""
+    writer.add_block_count(layers)
+    writer.add_context_length(context)
+    writer.add_embedding_length(hidden)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(rope_base)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list([f"t{number}" for number in range(vocab)])
+    writer.add_token_types([1] * vocab)
+    writer.add_token_merges(["t 1"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
 def write_model(
     path: Path,
     architecture: str = "llama",
@@ -50,25 +72,14 @@ def write_model(
     gemma = architecture == "gemma3"
     head = 128 if gemma else HIDDEN // HEADS
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(layers)
-    writer.add_context_length(2048)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(50000.0)
+    describe(
+        writer, layers=layers, context=2048, hidden=HIDDEN, ffn=FFN, heads=HEADS, kv_heads=KV_HEADS,
+        vocab=VOCAB, rope_base=50000.0,
+    )  # fmt: skip
     if gemma:
         writer.add_key_length(head)
         writer.add_value_length(head)
         writer.add_sliding_window(WINDOW)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([f"t{number}" for number in range(VOCAB)])
-    writer.add_token_types([1] * VOCAB)
-    writer.add_token_merges(["t 1"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
     if extra:
         extra(writer)
 

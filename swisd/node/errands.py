@@ -41,9 +41,8 @@ from swisd.transport.api import LaneDown, Lanes, Probe
 log = logging.getLogger(__name__)
 SMALL_BYTES, SMALL_COUNT = 4 << 10, 6
 LARGE_BYTES, LARGE_COUNT = 128 << 10, 3
-Failed = Callable[[str], Event | None]
-"""Makes of a reason the event that tells of it; None if somebody else will."""
 FILL_S = 0.02  # seconds that a large ping may take one way
+Failed = Callable[[str], Event | None]  # makes of a reason what tells of it; None if somebody else will
 
 
 class Errands:

@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 import weakref
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,20 @@ def mirrored(heads: int, capacity: int, size: int) -> F32 | None:
     return np.asarray(region).reshape(ROWS, heads, capacity, size)
 
 
-def _mapped(file: int, each: int) -> _Region:
-    """The first `each` bytes of a file, `ROWS` times at addresses that follow each other."""
+@cache
+def _libc() -> Any:
+    """The C library, with the calls that are used of it. Raises `OSError`, `AttributeError` without them."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     whole, number, offset = ctypes.c_size_t, ctypes.c_int, ctypes.c_long
     libc.mmap.argtypes = [ctypes.c_void_p, whole, number, number, number, offset]
     libc.munmap.argtypes = [ctypes.c_void_p, whole]
+    return libc
+
+
+def _mapped(file: int, each: int) -> _Region:
+    """The first `each` bytes of a file, `ROWS` times at addresses that follow each other."""
+    libc = _libc()
     # Addresses that nobody else is given meanwhile, and then each part in its place.
     address = libc.mmap(None, each * ROWS, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
     if address == MAP_FAILED:

@@ -13,6 +13,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from tests.tiny_models import describe
+
 LAYERS, HIDDEN, FFN, HEADS, KV_HEADS, VOCAB = 16, 2048, 8192, 32, 8, 32000
 DRAWN = 64  # rows of a matrix that are drawn
 
@@ -21,23 +23,12 @@ def write(path: Path, kind: str, seed: int = 0) -> None:
     """A file whose matrices but the embedding are of type `kind`."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(4096)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
+    describe(
+        writer, layers=LAYERS, context=4096, hidden=HIDDEN, ffn=FFN, heads=HEADS, kv_heads=KV_HEADS,
+        vocab=VOCAB, rope_base=10000.0,
+    )  # fmt: skip
     writer.add_rope_dimension_count(HIDDEN // HEADS)
     writer.add_vocab_size(VOCAB)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([f"t{number}" for number in range(VOCAB)])
-    writer.add_token_types([1] * VOCAB)
-    writer.add_token_merges(["t 1"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
 
     def matrix(name: str, rows: int, columns: int, kind: str = kind) -> None:
         quant = gguf.GGMLQuantizationType[kind]

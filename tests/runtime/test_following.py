@@ -430,6 +430,7 @@ def test_a_system_that_cannot_do_it_says_so(monkeypatch: pytest.MonkeyPatch, lac
             raise OSError("no C library")
 
         monkeypatch.setattr(mirrors.ctypes, "CDLL", none)
+        mirrors._libc.cache_clear()
     else:
 
         def full(*_: Any) -> Any:
