@@ -12,6 +12,7 @@ from swisd.node.home import Home, default_name
 from swisd.node.joining import Way
 from swisd.node.node import Observed
 from swisd.node.settings import Settings
+from swisd.runtime import heap
 from swisd.tui.app import Dashboard
 from swisd.tui.view import BusState, Identity, NoticeSeen, SwarmEvent
 from swisd.wire.topics import swarm_id
@@ -36,6 +37,7 @@ async def with_dashboard(home: Home, settings: Settings, way: Way, stop: asyncio
     device = Device(home, settings, way, observe)
     try:
         await device.start()
+        heap.settle()
         await _show(home, settings, way, device, queue, stop)
     finally:
         await device.stop()

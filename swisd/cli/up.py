@@ -99,6 +99,7 @@ async def _run(home: Home, settings: Settings, options: UpOptions, dashboard: bo
     say(f"swarm {swarm_id(way.key)}: {way.said}")
     device = Device(home, settings, way, Printer(say))
     await device.start()
+    heap.settle()
     try:
         say(f"device {home.identity().device} listens on port {device.port}")
         say(f"join code: {device.join_code}")

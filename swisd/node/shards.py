@@ -16,6 +16,7 @@ from swisd.core.events import Event, LoadFailed, LoadProgress, ShardsLoaded
 from swisd.core.model import Manifest
 from swisd.core.types import Units
 from swisd.node.hand import Job
+from swisd.runtime import heap
 
 if TYPE_CHECKING:
     from swisd.runtime.kv import KvStore
@@ -150,6 +151,7 @@ class Shards:
         if self._fetched and not missing and self._building not in self._owned:
             self._job, self._fresh = None, set()
             self._tell(ShardsLoaded(job.epoch, tuple(sorted(self._loaded)), self.resident_bytes))
+            self._aside(heap.sweep)
             return
         if self._fetched and missing:  # until then the fetch tells how far it is
             self._tell(LoadProgress(job.epoch, True, 1 - len(missing) / len(job.wanted)))

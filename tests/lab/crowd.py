@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("home", type=Path, help="with the model, as `swisd models add` makes it")
     parser.add_argument("--devices", type=int, default=3)
     parser.add_argument("--cpu", type=float, default=0.5)
+    parser.add_argument("--objective", default="throughput")
     parser.add_argument("--requests", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
@@ -47,8 +48,8 @@ def main() -> None:
         swarms = {"many": Devices(lab, wish.home), "one": Devices(lab, wish.home)}
         try:
             askers = {
-                kind: form(lab, devices, kind, wish.devices if kind == "many" else 1, wish.cpu)
-                for kind, devices in swarms.items()
+                kind: form(lab, swarms[kind], kind, count, wish.cpu, wish.objective)
+                for kind, count in (("many", wish.devices), ("one", 1))
             }
             measure(askers, wish.requests, wish.tokens, wish.rounds)
         finally:
@@ -56,11 +57,12 @@ def main() -> None:
                 devices.close()
 
 
-def form(lab: Lab, devices: Devices, kind: str, count: int, cpu: float) -> Host:
+def form(lab: Lab, devices: Devices, kind: str, count: int, cpu: float, objective: str) -> Host:
     """A swarm with a plan over all of its devices, and the host of whoever asks it."""
+    model = next((devices.model_home / "models").glob("*.json")).stem
     for number in range(count):
         host = lab.host(f"{kind[0]}{number}", cpu=cpu)
-        devices.start(host, "--objective", "spread", settings=SETTINGS)
+        devices.start(host, "--objective", objective, "--model", model, settings=SETTINGS)
     first = next(iter(devices.running))
     devices.running[first].wait_for(r"plan \d+ is in force", within=120.0)
     while len(set(devices.stages(first))) < count:

@@ -60,9 +60,10 @@ def traced() -> None:
     def nothing(*_: Any) -> None:
         pass
 
-    def computed(self: Any, event: Any, *_: Any) -> None:
-        if (work := getattr(event, "work", None)) is not None:
-            moments.append(("computed", work.session, work.step, work.stage, time.monotonic_ns()))
+    def computed(self: Any, events: Any, *_: Any) -> None:
+        for event in events:
+            if (work := getattr(event, "work", None)) is not None:
+                moments.append(("computed", work.session, work.step, work.stage, time.monotonic_ns()))
 
     def sending(what: str) -> Callable[..., None]:
         def told(self: Any, effect: Any) -> None:
@@ -83,7 +84,7 @@ def traced() -> None:
 
     wrap(shard.Shard, "run", lambda s, slots, x: note("start", slots, s.start),
          lambda s, slots, x: note("end", slots, s.start))  # fmt: skip
-    wrap(compute.Compute, "_stepped", computed, nothing)
+    wrap(compute.Compute, "_told", computed, nothing)
     wrap(node.Node, "_do", sending("send"), sending("sent"))
     wrap(node.Node, "on_frame", frame, nothing)
     wrap(compute.Compute, "run", lambda s, e: note("submit", e.activation.slots, e.activation.stage), nothing)
@@ -108,10 +109,11 @@ def hops(traces: list[list[Any]]) -> list[dict[str, float]]:
             elif what == "computed":
                 computed[session, step] = at
             elif what == "send":
-                mine = sent.setdefault(key, {})
-                mine.update(end=ended[session, step], computed=computed[session, step], send=at)
+                if (session, step) in ended and (session, step) in computed:  # not rows that shared a pass
+                    mine = sent.setdefault(key, {})
+                    mine.update(end=ended[session, step], computed=computed[session, step], send=at)
             elif what == "sent":
-                sent[key]["sent"] = at
+                sent.setdefault(key, {})["sent"] = at
             elif what in ("came", "read", "submit"):
                 sent.setdefault(key, {})[what] = at
                 if what == "submit":

@@ -5,13 +5,17 @@ A control group is made only in a hierarchy at whose root this process itself is
 one core, and memory by RLIMIT_DATA. `Limits.words` says what is really honoured.
 """
 
+import math
 import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
-_PERIOD_US = 20_000  # short, so that a slow device is slow evenly and does not stop for 90 ms at a time
+# Short: within a long one a stage that computes for some milliseconds and then waits for the others would not
+# be slowed down at all, though a slow device is slow at every moment.
+_PERIOD_US = 4_000
+_LEAST_QUOTA_US = 1_000  # that Linux takes
 
 
 @dataclass
@@ -45,9 +49,10 @@ def limit(name: str, cpu: float | None, memory: int | None) -> Limits:
 def _cpu(limits: Limits, name: str, cores: float) -> str:
     if cores <= 0:
         raise ValueError("a share of the CPU must be above zero")
-    quota = max(1000, int(cores * _PERIOD_US))
-    v1 = {"cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": str(quota)}
-    if how := _grouped(limits, name, "cpu", v1, {"cpu.max": f"{quota} {_PERIOD_US}"}):
+    period = max(_PERIOD_US, math.ceil(_LEAST_QUOTA_US / cores))
+    quota = int(cores * period + 0.5)
+    v1 = {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": str(quota)}
+    if how := _grouped(limits, name, "cpu", v1, {"cpu.max": f"{quota} {period}"}):
         return f"CPU: at most {cores:g} of a core ({how})"
     if cores >= (os.cpu_count() or 1) or not (shutil.which("nice") and shutil.which("taskset")):
         return "CPU: not limited (no control group of ours to make here)"
