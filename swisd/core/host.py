@@ -34,6 +34,7 @@ class Host:
         self._news = False  # something that a person watches changed since the last digest
         self._said_at = -1e9
         self._broken: dict[str, dict[str, float]] = {}  # device -> what broke, and until when that counts
+        self._knocked: dict[str, object] = {}  # device -> which start of it was in doubt, and where
 
     @property
     def plan(self) -> Plan | None:
@@ -53,7 +54,7 @@ class Host:
     def begin(self, now: float, out: Effects) -> None:
         """Become host: continue above every epoch that was ever heard."""
         self.members.clear()
-        self._broken = {}
+        self._broken, self._knocked = {}, {}
         self._awaited.begin(now)
         self.planning.begin(now)
         before = self._local.digest
@@ -168,7 +169,8 @@ class Host:
     def on_port_closed(self, device: str, now: float, out: Effects) -> None:
         """Nothing listens on a device's port: it is lost if there is doubt of it already, and not waited for.
 
-        A device that was heard since it was asked began anew, and no harm is done.
+        A device that since began anew, or is elsewhere, is another one. That it was heard means nothing: its
+        broker passes on what it said, and that its connection broke, in any order.
         """
         entry = self.members.entries.get(device)
         silent = entry is None or entry.beat is None
@@ -177,8 +179,9 @@ class Host:
             out.append(Notice("warning", f"{view.name} is lost: {NOT_RUNNING}"))
             self._news = True
             self._plan(now, out)
-        elif device in self._broken:
-            self._evidence(device, NOT_RUNNING, now, out)
+        elif self._knocked.pop(device, None) == self._at(device):
+            why = " and ".join([*self._broken.get(device, ()), NOT_RUNNING])
+            self._lose(device, why, now, out, deaf_until=now + deadlines.EVIDENCE)
 
     def on_provided(self, now: float) -> None:
         self.provision.on_provided()
@@ -225,6 +228,7 @@ class Host:
         signs = self._broken.setdefault(device, {})
         if not signs:
             out.extend(self._knock(device))
+            self._knocked[device] = self._at(device)
         signs.setdefault(what, now + deadlines.EVIDENCE)
         if len(signs) > 1:
             self._lose(device, " and ".join(signs), now, out)
@@ -236,11 +240,16 @@ class Host:
             return [Knock(device, tuple((item, capability.port) for item in capability.addresses))]
         return [Knock(device, tuple((item, view.port) for item in view.addresses))] if view else []
 
-    def _lose(self, device: str, why: str, now: float, out: Effects) -> None:
+    def _at(self, device: str) -> object:
+        """Which start of a device is known, and where."""
+        entry = self.members.entries.get(device)
+        return (entry.boot, entry.capability and entry.capability.addresses) if entry is not None else ()
+
+    def _lose(self, device: str, why: str, now: float, out: Effects, *, deaf_until: float = 0.0) -> None:
         """Do without a device until it is heard again."""
         self._broken.pop(device, None)
         entry = self.members.entries.get(device)
-        if entry is None or not self.members.lose(device):
+        if entry is None or not self.members.lose(device, deaf_until):
             return
         out.append(Notice("warning", f"{name_of(entry)} is lost: {why}"))
         self._news = True

@@ -20,6 +20,7 @@ class Entry:
     liveness: Liveness = "alive"
     capability: Capability | None = None
     beat: Beat | None = None
+    deaf_until: float = 0.0  # this start of it has ended: its heartbeats were under way before
 
 
 class Membership:
@@ -40,7 +41,7 @@ class Membership:
         entry = self._entry(beat.device, beat.boot, now)
         if entry is None or entry.liveness == "left":
             return False
-        if entry.beat is not None and beat.seq <= entry.beat.seq:
+        if now < entry.deaf_until or (entry.beat is not None and beat.seq <= entry.beat.seq):
             return False
         came_back = entry.liveness != "alive"
         entry.beat, entry.seen, entry.liveness = beat, now, "alive"
@@ -65,13 +66,17 @@ class Membership:
             entry.liveness = "suspect"
         return False
 
-    def lose(self, device: str) -> bool:
-        """Count a device as dead until it is heard again; True if it did not already."""
+    def lose(self, device: str, deaf_until: float = 0.0) -> bool:
+        """Count a device as dead until it is heard again; True if it did not already.
+
+        Until `deaf_until` it is not heard, unless it began anew.
+        """
         entry = self.entries.get(device)
-        if entry is None or entry.liveness in ("dead", "left"):
+        if entry is None or entry.liveness == "left":
             return False
-        entry.liveness = "dead"
-        return True
+        entry.deaf_until = max(entry.deaf_until, deaf_until)
+        lost, entry.liveness = entry.liveness != "dead", "dead"
+        return lost
 
     def sweep(self, now: float) -> list[tuple[Entry, Liveness]]:
         """Apply the deadlines; returns the entries that changed, with what they were before."""

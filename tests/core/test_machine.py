@@ -585,12 +585,34 @@ def test_a_device_whose_connection_broke_and_whose_port_is_closed_is_lost_at_onc
     assert node.do(PortClosed(an_id(2))) == []
 
 
-def test_a_closed_port_says_nothing_of_a_device_that_was_heard_since():
+def test_a_closed_port_outweighs_a_heartbeat_that_came_late():
     node = HostNode()
     node.until_plan(1, 2, 3, memory_mib=60)
     node.hear(2, Gone(an_id(2), 1002, False))
     node.member(2, 60)
-    assert node.do(PortClosed(an_id(2))) == [] and node.do(PortClosed(an_id(9))) == []
+    entry = node.machine.host.members.entries[an_id(2)]
+    assert node.do(PortClosed(an_id(9))) == [] and entry.liveness == "alive"
+    assert "is no longer running" in " ".join(
+        item.text for item in kinds(node.do(PortClosed(an_id(2))), Notice)
+    )
+    node.member(2, 60)
+    assert entry.liveness == "dead"
+    node.tick(deadlines.EVIDENCE)
+    node.member(2, 60)
+    assert entry.liveness == "alive"  # it runs after all
+
+
+@pytest.mark.parametrize("news", [{"boot": 2000}, {"addresses": ("10.0.0.7",)}])
+def test_a_closed_port_says_nothing_of_a_device_that_began_anew_or_is_elsewhere(news: dict[str, object]):
+    node = HostNode()
+    node.until_plan(1, 2, 3, memory_mib=60)
+    node.hear(2, Gone(an_id(2), 1002, False))
+    known = node.machine.host.members.entries[an_id(2)].capability
+    assert known is not None
+    capability = replace(known, **news)  # type: ignore[arg-type]
+    node.hear(2, capability)
+    node.hear(2, replace(a_beat(2, node.seq + 1, planner=an_id(1)), boot=capability.boot))
+    assert node.do(PortClosed(an_id(2))) == []
     assert node.machine.host.members.entries[an_id(2)].liveness == "alive"
 
 

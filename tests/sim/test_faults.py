@@ -1,5 +1,6 @@
 """Each lever of a faulty world does what it says, once and alone."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -12,7 +13,7 @@ from swisd.sim.faults import FaultyWorld
 from swisd.sim.mishaps import Mishaps
 from swisd.sim.network import Network, refusal_of_frame
 from swisd.sim.toy import toy_manifest
-from swisd.sim.world import Speed
+from swisd.sim.world import RESET_S, Speed
 
 MIB = 1 << 20
 
@@ -68,6 +69,25 @@ def test_a_broken_lane_is_told_and_the_answer_goes_on_when_it_heals():
     assert swarm.world.streams[swarm.key].ended is None
     swarm.world.lanes_down.discard(lane)
     assert swarm.end() < 20.0
+
+
+@pytest.mark.parametrize("late", [0.0005, 0.0025, 0.2])
+def test_a_heartbeat_that_comes_after_the_word_of_its_senders_end_does_not_bring_it_back(late: float):
+    """The broker passes on what a device said last, and that its connection broke, in any order."""
+    swarm = Three()
+    swarm.end()  # no driver waits for its answers, who would tell of it
+    world, host = swarm.world, swarm.ids[0]
+    gone = next(ident for ident in swarm.ring if ident != host)
+    entry = world.devices[host].machine.host.members.entries[gone]
+    assert entry.beat is not None
+    last = replace(entry.beat, seq=entry.beat.seq + 1)
+    world.kill(gone)
+    world.after(RESET_S + late, lambda: world.hand_over(gone, host, last))
+    world.run(1.0)
+    assert entry.liveness == "dead"
+    world.restart(gone)
+    world.run(2.0)
+    assert world.devices[host].machine.host.members.entries[gone].liveness == "alive"
 
 
 def test_a_lane_that_swallows_frames_is_found_by_the_deadline_of_a_step():
