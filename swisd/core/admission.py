@@ -34,7 +34,7 @@ class Admission:
         """Whether this device may drive sessions under the plan."""
         if plan is None or not plan.active or self._local.ready_epoch < plan.epoch:
             return False
-        return bool(plan.pipelines) and plan.pipelines[0].driver == self._local.device
+        return plan.driver_of(self._local.device) == self._local.device
 
     def on_start(self, ask: Ask, now: float, out: Effects) -> None:
         """Somebody wants a session to begin."""
@@ -124,10 +124,10 @@ class Admission:
             out.extend(Publish(word, to=device) for device in self._holders(plan))
 
     def _holders(self, plan: Plan) -> list[str]:
-        """Devices that may hold rows of a session: those of the plan, and of one that is coming."""
+        """Devices that may hold rows of a session: those of its pipeline, and of one that is coming."""
+        me = self._local.device
         plans = (plan, self._local.coming) if self._local.coming is not None else (plan,)
-        pipelines = [pipeline for item in plans for pipeline in item.pipelines]
-        return sorted({self._local.device, *(stage.device for item in pipelines for stage in item.stages)})
+        return sorted({me, *(stage.device for item in plans for stage in item.stages_of(me))})
 
 
 def changed(session: str, plan: Plan | None) -> Out:

@@ -1,12 +1,13 @@
 """One try to bring a session back: what is asked of the devices, who still has to answer, what they hold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from swisd.core.messages import Held, Repair
 from swisd.core.parked import Prefix
 from swisd.core.rerun import Rerun
 from swisd.core.session import Session
-from swisd.core.types import Plan
+from swisd.core.types import Stage
 
 
 @dataclass(slots=True)
@@ -42,10 +43,9 @@ class Attempt:
             return replace(word, source=prefix.session, end=prefix.end, keep=prefix.keep)
         return word
 
-    def on_answer(self, repair: Repair, plan: Plan) -> bool:
+    def on_answer(self, repair: Repair, stages: Sequence[Stage]) -> bool:
         """A device that was silent says what it holds. Returns True if it was the last one."""
         self.silent.discard(repair.device)
-        stages = plan.pipelines[0].stages
         mine = {number for number, stage in enumerate(stages) if stage.device == repair.device}
         self.held.update({item.stage: item for item in repair.held if item.stage in mine})
         return not self.silent

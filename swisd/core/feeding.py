@@ -28,7 +28,7 @@ class Feeding:
         plan = self._local.plan
         if plan is None:
             return
-        stages = plan.pipelines[0].stages
+        stages = plan.stages_of(self._local.device)
         # As many prompt chunks in flight as there are stages, and one that waits: all devices have work.
         if len(session.running) > len(stages):
             return
@@ -96,8 +96,9 @@ class Feeding:
     ) -> None:
         slot, item = taken
         session.fed_at[slot.step] = now
-        activation = Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids)
-        solo = len(plan.pipelines[0].stages) == 1
+        pipeline = plan.number_of(self._local.device) or 0
+        activation = Activation(plan.epoch, pipeline, 0, (slot,), slot.rows, item.ids)
+        solo = len(plan.pipelines[pipeline].stages) == 1
         sample, score = _wanted(session.head_request(slot.step) if solo and slot.logits else None)
         self._worker.begin(activation, now, out, sample=sample, score=score)
 

@@ -6,6 +6,7 @@ What is given only grows, as rows of tokens that are guesses stay until they are
 switch no more than the last row is on its way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swisd.core import deadlines
@@ -14,7 +15,7 @@ from swisd.core.events import KvArrived, KvFailed, KvRead
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Repair
 from swisd.core.model import Manifest
-from swisd.core.types import Plan, Units
+from swisd.core.types import Plan, Stage, Units
 from swisd.core.worker import Worker
 
 NO_SESSION = "0" * 16
@@ -51,8 +52,8 @@ class Moving:
         manifest = self._local.manifests.get(plan.model)
         if not plan.gentle or before is None or manifest is None:
             return
-        here, there = owners(plan, manifest), owners(before, manifest)
         me = self._local.device
+        here, there = owners(plan.stages_of(me), manifest), owners(_heritage(me, plan, before), manifest)
         mine = [unit for unit, device in here.items() if device == me and there.get(unit, me) != me]
         for units in _runs(mine, there):
             self._wants[there[units[0]], units] = False
@@ -77,7 +78,7 @@ class Moving:
         if manifest is None or not 1 <= units[0] < units[1] < manifest.n_units:
             self._local.drop("caches of layers that the model does not have are asked for")
             return
-        then = owners(newest, manifest)
+        then = owners(newest.stages_of(sender), manifest)
         if any(then.get(unit) != sender for unit in range(*units)):
             self._local.drop("caches of another device's layers are asked for")
             return
@@ -153,13 +154,26 @@ class Moving:
         self._caches.lose(event.session, range(*event.units))
 
 
-def owners(plan: Plan, manifest: Manifest) -> dict[int, str]:
-    """Which device runs each layer."""
+def _heritage(device: str, plan: Plan, before: Plan) -> tuple[Stage, ...]:
+    """The stages before whose sessions go on in the pipeline of a device, if any do.
+
+    Sessions stay with their driver. If it drives nothing any more, they go where its devices are.
+    """
+    driver = plan.driver_of(device)
+    if driver is None or driver in before.drivers:
+        return before.stages_of(driver) if driver is not None else ()
+    stages = before.stages_of(driver)
+    if not stages and len(before.pipelines) == 1:
+        stages = before.pipelines[0].stages
+    return () if stages and stages[0].device in plan.drivers else stages
+
+
+def owners(stages: Sequence[Stage], manifest: Manifest) -> dict[int, str]:
+    """Which device runs each layer of a pipeline."""
     head = manifest.n_units - 1
     return {
         unit: stage.device
-        for pipeline in plan.pipelines
-        for stage in pipeline.stages
+        for stage in stages
         for unit in range(max(stage.start, 1), min(stage.end, head))
     }
 

@@ -151,13 +151,14 @@ class Recovery:
     def _ask(self, op: str, attempt: Attempt, now: float, out: Effects) -> None:
         session, plan = attempt.session, self._local.plan
         self._attempts[session.key] = attempt
-        if plan is None or not plan.pipelines:
+        stages = plan.stages_of(self._local.device) if plan is not None else ()
+        if not stages:
             return
         if op != "probe":
             session.next_step += 1  # older ones are forgotten everywhere
             session.floor = session.next_step
         attempt.step = session.next_step
-        attempt.silent = {stage.device for stage in plan.pipelines[0].stages}
+        attempt.silent = {stage.device for stage in stages}
         self._publish(op, attempt, attempt.silent, out)
         out.append(SetTimer(f"repair:{session.key}", now + deadlines.ANSWER))
 
@@ -168,13 +169,13 @@ class Recovery:
     def _on_held(self, attempt: Attempt, repair: Repair, plan: Plan, now: float, out: Effects) -> None:
         """A device says what it holds, or how far it is with rows that are run again."""
         if repair.device in attempt.silent:
-            if attempt.on_answer(repair, plan):
+            if attempt.on_answer(repair, plan.stages_of(self._local.device)):
                 self._judge(attempt, plan, now, out)
         elif attempt.rerun is not None and self._reruns.on_held(attempt.rerun, repair.held, now):
             self._go_on(attempt, now, out)
 
     def _judge(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
-        stages = plan.pipelines[0].stages
+        stages = plan.stages_of(self._local.device)
         if attempt.held.keys() != set(range(len(stages))):
             self.start(attempt.session, "a device answers for other stages than its own", now, out)
             return
@@ -213,7 +214,7 @@ class Recovery:
             # of them run once more.
             out.append(SetTimer(f"step:{session.key}", now + deadlines.REPLAY))
             return
-        slow = plan.pipelines[0].stages[stage].device
+        slow = plan.stages_of(self._local.device)[stage].device
         self._blame.late(slow, plan, now, out)
         session.slack *= 2.0
         if session.slack > MOST_SLACK:  # a device that forgot what it had looks like one that is slow
@@ -247,7 +248,7 @@ class Recovery:
             self.start(attempt.session, "rows that are run again do not come round", now, out)
             return
         rerun.looked = True
-        self._publish("probe", attempt, rerun.devices(plan), out)
+        self._publish("probe", attempt, rerun.devices(plan.stages_of(self._local.device)), out)
         out.append(SetTimer(f"repair:{attempt.session.key}", now + deadlines.REPLAY))
 
     def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:

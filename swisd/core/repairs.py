@@ -16,9 +16,9 @@ class Repairs:
     def on_repair(self, repair: Repair, sender: str, now: float, out: Effects) -> None:
         """Answer the driver: say what is held of a session, or send rows again."""
         plan = self._local.plan
-        if plan is None or not repair.epoch == plan.epoch <= self._local.ready_epoch or not plan.pipelines:
+        if plan is None or not repair.epoch == plan.epoch <= self._local.ready_epoch:
             return
-        if plan.pipelines[0].driver != sender:
+        if plan.driver_of(self._local.device) != sender:
             return
         if repair.op == "fork" and repair.source is not None:
             self._held.fork(repair.source, repair.session, repair.end, now, out, keep=repair.keep)
@@ -38,16 +38,16 @@ class Repairs:
 
     def _replay(self, repair: Repair, plan: Plan, now: float, out: Effects) -> None:
         """Send what the journal has; the last pass asks for a word when it is done."""
-        stages = plan.pipelines[0].stages
+        stages = plan.stages_of(self._local.device)
         if repair.stage not in dict(self._worker.stages) or not repair.stage < repair.until < len(stages):
             self._local.drop("replay of a stage of another device")
             return
-        boundary = stages[repair.stage].end
+        boundary, pipeline = stages[repair.stage].end, plan.number_of(self._local.device) or 0
         entries = self._held.journal.passes(repair.session, boundary, repair.start, repair.end)
         for number, entry in enumerate(entries):
             last = number == len(entries) - 1
             slot = Slot(repair.session, repair.step + number, entry.position, entry.rows, int(last))
             rows = Activation(
-                plan.epoch, 0, repair.stage + 1, (slot,), entry.rows, entry.payload, repair.until
+                plan.epoch, pipeline, repair.stage + 1, (slot,), entry.rows, entry.payload, repair.until
             )
             self._worker.hand_on(rows, plan, now, out)

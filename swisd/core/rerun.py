@@ -13,7 +13,7 @@ from swisd.core.local import Effects, Local
 from swisd.core.messages import Held, Repair
 from swisd.core.replay import Span
 from swisd.core.session import Session
-from swisd.core.types import Plan, Slot
+from swisd.core.types import Plan, Slot, Stage
 
 
 @dataclass(slots=True)
@@ -28,10 +28,10 @@ class Rerun:
     patience: float = 0.0  # without any advance, in seconds
     looked: bool = False  # it was asked how far they are
 
-    def devices(self, plan: Plan) -> set[str]:
-        """Those that still have rows to run again."""
+    def devices(self, stages: Sequence[Stage]) -> set[str]:
+        """Those of the pipeline that still have rows to run again."""
         numbers = {at for span in self.spans.values() for at in range(span.first, span.until + 1)}
-        return {plan.pipelines[0].stages[number].device for number in numbers}
+        return {stages[number].device for number in numbers}
 
 
 class Reruns:
@@ -62,7 +62,7 @@ class Reruns:
             rerun.ends[span.until] = step + len(passes)
             rows = max(rows, *(len(item.ids) for item in passes))
             if span.first > 0:
-                sender = plan.pipelines[0].stages[span.first - 1].device
+                sender = plan.stages_of(self._local.device)[span.first - 1].device
                 word = Repair(
                     "replay", session.key, plan.epoch, step, self._local.device,
                     stage=span.first - 1, until=span.until, start=span.start, end=span.end,
@@ -99,6 +99,7 @@ class Reruns:
     def _from_tokens(
         self, session: Session, found: list[Span], plan: Plan, step: int, now: float, out: Effects
     ) -> None:
+        pipeline = plan.number_of(self._local.device) or 0
         for span in found:
             if span.first == 0:
                 passes = session.passes(span.start, span.end)
@@ -107,7 +108,7 @@ class Reruns:
                         session.key, step + number, item.position, len(item.ids), int(item is passes[-1])
                     )
                     self._begin(
-                        Activation(plan.epoch, 0, 0, (slot,), slot.rows, item.ids, span.until), now, out
+                        Activation(plan.epoch, pipeline, 0, (slot,), slot.rows, item.ids, span.until), now, out
                     )
 
 

@@ -116,8 +116,7 @@ def own_stages(plan: Plan, device: str) -> Stages:
     """The stages of a plan that a device runs, with their places in the pipeline."""
     return tuple(
         (number, stage)
-        for pipeline in plan.pipelines
-        for number, stage in enumerate(pipeline.stages)
+        for number, stage in enumerate(plan.stages_of(device))
         if any(member.device == device for member in stage.members)
     )
 

@@ -129,6 +129,10 @@ class Pipeline:
     def driver(self) -> str:
         return self.stages[0].device
 
+    @property
+    def devices(self) -> set[str]:
+        return {member.device for stage in self.stages for member in stage.members}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -151,7 +155,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which device runs which shard. A higher epoch fences every lower one."""
+    """Which device runs which shard. A higher epoch fences every lower one.
+
+    Each pipeline runs sessions of its own. No device has a part in two of them.
+    """
 
     epoch: Epoch
     host: DeviceId
@@ -168,6 +175,24 @@ class Plan:
     spares: Annotated[tuple[Spare, ...], Items(1024)] = ()
     gentle: bool = False  # the plan before goes on until this one is active: caches move to where they belong
     boot: int = 0  # of its host: one that began anew may use an epoch again
+
+    def number_of(self, device: DeviceId) -> int | None:
+        """The place of the pipeline that a device has a part in; None if it has none."""
+        return next((at for at, pipeline in enumerate(self.pipelines) if device in pipeline.devices), None)
+
+    def stages_of(self, device: DeviceId) -> tuple[Stage, ...]:
+        """All stages of the pipeline that a device has a part in."""
+        number = self.number_of(device)
+        return self.pipelines[number].stages if number is not None else ()
+
+    def driver_of(self, device: DeviceId) -> DeviceId | None:
+        """Who drives the pipeline that a device has a part in."""
+        return next((stage.device for stage in self.stages_of(device)), None)
+
+    @property
+    def drivers(self) -> tuple[DeviceId, ...]:
+        """Those whom sessions are brought to, in the order of their pipelines."""
+        return tuple(pipeline.driver for pipeline in self.pipelines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Worker:
             self._local.drop("frame of another epoch")
             return None
         mine = dict(self._stages)
-        if activation.pipeline >= len(plan.pipelines) or activation.stage not in mine:
+        if activation.pipeline != plan.number_of(self._local.device) or activation.stage not in mine:
             self._local.drop("frame for a stage of another device")
             return None
         stages = plan.pipelines[activation.pipeline].stages
@@ -107,7 +107,7 @@ class Worker:
         if activation.until != TO_THE_END:
             return max(1, len(self.held.caches))
         plan = self._local.plan
-        devices = {stage.device for item in plan.pipelines for stage in item.stages} if plan else set()
+        devices = {stage.device for stage in plan.stages_of(self._local.device)} if plan else set()
         return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // max(len(devices), 1)))
 
     def begin(self, activation: Activation, now: float, out: Effects, **head: Sample | Score | None) -> None:
@@ -208,9 +208,9 @@ class Worker:
         `sessions` are those that this device drives; those whose rows it passed on are added.
         """
         plan = self._local.plan
-        if plan is None or not plan.pipelines:
+        if plan is None:
             return
-        stages = plan.pipelines[0].stages
+        stages = plan.stages_of(self._local.device)
         mine = {number for number, _ in self._stages}
         beside = {at for number in mine for at in (number - 1, number + 1) if 0 <= at < len(stages)}
         near = {stages[at].device for at in beside}
@@ -236,7 +236,8 @@ class Worker:
             until=until,
             end=slot.position + slot.rows,
         )
-        out.append(Publish(word, to=plan.pipelines[0].driver))
+        if (driver := plan.driver_of(self._local.device)) is not None:
+            out.append(Publish(word, to=driver))
 
     def _fail(self, session: str, step: int, note: str, out: Effects) -> None:
         """Tell the driver that a session is stuck, so that nobody waits for a deadline."""
@@ -244,7 +245,6 @@ class Worker:
         if note != self._noted:  # each of many sessions may meet the same trouble
             self._noted = note
             out.append(Notice("warning", note))
-        for pipeline in plan.pipelines if plan else ():
-            epoch = plan.epoch if plan else 0
-            word = Repair("fail", session, epoch, step, self._local.device, note=note[:500])
-            out.append(Publish(word, to=pipeline.driver))
+        if plan is not None and (driver := plan.driver_of(self._local.device)) is not None:
+            word = Repair("fail", session, plan.epoch, step, self._local.device, note=note[:500])
+            out.append(Publish(word, to=driver))
