@@ -10,6 +10,7 @@ from swisd.bus.api import Bus
 from swisd.client.session import Session
 from swisd.core import deadlines
 from swisd.core.asker import Answered, Asker, Ended, Request, Waiting
+from swisd.core.choice import Crowd
 from swisd.core.errors import ModelError, NoSwarm, SessionFailed
 from swisd.core.events import BusChanged, Received, Started, Stopping
 from swisd.core.messages import Digest, Message, Out
@@ -56,6 +57,7 @@ class SwarmLink:
         self._supply = Supply(home.blobs, home.models, key, self.ident)
         self._changed = asyncio.Event()
         self._sessions: set[Session] = set()
+        self._crowd = Crowd()
         self._reason = "no answer"
         self._follower: Follows | None = None
         self._elsewhere = False  # a bus was reached anew, perhaps another host's
@@ -157,7 +159,7 @@ class SwarmLink:
         self, request: Request, patience: float | None
     ) -> AsyncGenerator[Answered | Waiting | Ended, None]:
         """Run one session to its end; ending the iteration early cancels it."""
-        session = Session(Asker(request, patience=patience), self._courier)
+        session = Session(Asker(request, patience=patience, crowd=self._crowd), self._courier)
         self._sessions.add(session)
         try:
             session.feed(Started())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from swisd.core import deadlines
 from swisd.core.answer import Answer
+from swisd.core.choice import Crowd, choose
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.history import History, history
@@ -84,11 +85,16 @@ class Asker:
     """One session from submission to its end.
 
     It gives up when nothing moved for `patience` seconds (None: `deadlines.PATIENCE`). That the model fits
-    nowhere is an answer too: unless told to wait, it gives up on that within `deadlines.NO_FIT`.
+    nowhere is an answer too: unless told to wait, it gives up on that within `deadlines.NO_FIT`. Askers of
+    one client share a `crowd`.
     """
 
-    def __init__(self, request: Request, *, patience: float | None = None) -> None:
+    def __init__(
+        self, request: Request, *, patience: float | None = None, crowd: Crowd | None = None
+    ) -> None:
         self._request = request
+        self._crowd = Crowd() if crowd is None else crowd
+        self._driver = ""  # whom it was brought to under the plan `_asked`
         self._patience = deadlines.PATIENCE if patience is None else patience
         self._outlook = Outlook(deadlines.NO_FIT if patience is None else patience)
         self._attempt = 0  # its caches were freed so often, and it began anew
@@ -153,7 +159,7 @@ class Asker:
             self._elsewhere = False
             asked = self._asked
             if asked is not None and plan.host != asked.host and plan.epoch <= asked.epoch:
-                self._asked = None  # that host never heard of the plan under which this runs
+                self._leave()  # that host never heard of the plan under which this runs
             if known is not None and plan.host != known.host:
                 known = None
         if known is not None and plan.epoch < known.epoch:
@@ -164,11 +170,11 @@ class Asker:
         self._moved = now
         asked = self._asked
         if asked is not None and plan.epoch > asked.epoch:
-            if plan.active and plan.pipelines and plan.pipelines[0].driver == asked.pipelines[0].driver:
+            if plan.active and plan.pipelines and self._driver in plan.drivers:
                 self._asked = plan  # its driver goes on with the session
                 self._renew(out)
             elif plan.active or not plan.pipelines:
-                self._asked = None
+                self._leave()
         if self._asked is None:
             self._submit(now, out)
 
@@ -181,7 +187,7 @@ class Asker:
             self._tell(self._why_waiting(), out)
 
     def _on_out(self, sender: str, said: Out, now: float, out: list[AskerEffect]) -> None:
-        if self._asked is None or sender != self._asked.pipelines[0].driver:
+        if self._asked is None or sender != self._driver:
             return  # a driver of an earlier plan
         if said.session != self.session or self._answer.of_earlier(said):
             return
@@ -205,7 +211,7 @@ class Asker:
         if item.finish is None:
             return
         if item.finish == "error" and item.retry:
-            self._asked = None
+            self._leave()
             self._answer.forget_early()
             if item.freed:
                 self._attempt += 1  # late words about it must not be taken for words about the next
@@ -238,6 +244,8 @@ class Asker:
             self._attempt += 1
         self._submitted += 1
         self._asked, self._moved = plan, now
+        self._driver = choose(plan, self._crowd.beside(self._outlook.digest), self.session)
+        self._crowd.join(self._driver)
         self._answer.submit()
         request, emitted = self._request, tuple(self._answer.tokens)
         out.append(Listen(self.session))
@@ -248,9 +256,15 @@ class Asker:
                     request.stop_ids, request.max_tokens, request.seed, request.sampling, request.score_top,
                     again=self._submitted > 1 or bool(emitted), alone=self._alone,
                 ),
-                to=plan.pipelines[0].driver,
+                to=self._driver,
             )
         )  # fmt: skip
+
+    def _leave(self) -> None:
+        """The driver has the session no more."""
+        if self._asked is not None:
+            self._crowd.leave(self._driver)
+            self._asked = None
 
     def _on_timer(self, now: float, out: list[AskerEffect]) -> None:
         out.append(SetTimer("ask", now + deadlines.RENEW))
@@ -268,7 +282,7 @@ class Asker:
         if self._asked is not None:
             index = self._answer.next
             ask = Ask("renew", self.session, self._request.asker, self._asked.epoch, from_index=index)
-            out.append(Publish(ask, to=self._asked.pipelines[0].driver))
+            out.append(Publish(ask, to=self._driver))
 
     def _see_whether_it_fits(self, now: float, out: list[AskerEffect]) -> None:
         if self._outlook.closes(self._plan, now, asked=self._asked is not None):
@@ -277,7 +291,7 @@ class Asker:
     def _cancel(self, out: list[AskerEffect]) -> None:
         if self._asked is not None:
             ask = Ask("cancel", self.session, self._request.asker, self._asked.epoch)
-            out.append(Publish(ask, to=self._asked.pipelines[0].driver))
+            out.append(Publish(ask, to=self._driver))
 
     def _end(
         self,
@@ -286,10 +300,11 @@ class Asker:
         out: list[AskerEffect],
         last: Out | None = None,
     ) -> None:
-        self.ended = True
+        self.ended, plan = True, self._asked or self._plan
+        self._leave()
         out.extend((CancelTimer("ask"), CancelTimer("again"), CancelTimer("fit")))
         told = (last.prompt_ms, self._alone, last.held, last.guessed) if last else (0.0, self._alone)
-        out.append(Ended(finish, error, self._asked or self._plan, *told))
+        out.append(Ended(finish, error, plan, *told))
 
     def _tell(self, text: str, out: list[AskerEffect]) -> None:
         if text and text != self._said:

@@ -4,12 +4,12 @@ from collections.abc import Collection
 
 from swisd.core import deadlines
 from swisd.core.bans import Bans
-from swisd.core.failover import ranges_of
+from swisd.core.failover import devices_of, ranges_of
 from swisd.core.membership import Membership
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement
-from swisd.core.replan import broken, devices_of
+from swisd.core.replan import broken
 from swisd.core.roster import name_of
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Plan, Verdict

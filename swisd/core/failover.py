@@ -4,7 +4,7 @@ The cuts stay where they are: a stage's inputs are in the journal of the stage b
 run again. Where no single device has room for all that one device ran, a new placement is made instead.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from swisd.core.costmodel import Unpriced, predict, profile_of
@@ -24,6 +24,11 @@ def ranges_of(pipelines: Sequence[Pipeline]) -> dict[DeviceId, tuple[Units, ...]
     return found
 
 
+def devices_of(pipelines: Iterable[Pipeline]) -> set[DeviceId]:
+    """All that have a part in any of them."""
+    return {device for pipeline in pipelines for device in pipeline.devices}
+
+
 def can_run(device: Capability, manifest: Manifest, model: str, ranges: Collection[Units]) -> bool:
     """Whether a device has measured what these units ask of it."""
     profile = profile_of(device, model)
@@ -40,17 +45,36 @@ def patch(
     host: DeviceId,
     warm: Mapping[DeviceId, Collection[Units]],
 ) -> tuple[Pipeline, ...]:
-    """The plan's pipelines with each lost device replaced by one of `devices`; empty if that cannot be.
+    """The plan's pipelines with each lost device replaced by one of `devices`, without those for which that
+    cannot be.
 
     `warm` says which shards a device has in memory: one that has them goes before one that has to load them,
     then the plan that is predicted to be the fastest.
     """
-    pipelines = plan.pipelines
-    pool = [item for item in devices if item.device not in lost]
-    for gone, ranges in ranges_of(plan.pipelines).items():
+    pipelines = list(plan.pipelines)
+    for number, pipeline in enumerate(plan.pipelines):
+        elsewhere = devices_of(pipelines[:number]) | devices_of(pipelines[number + 1 :])
+        pool = [item for item in devices if item.device not in lost and item.device not in elsewhere]
+        found = _patched(pipeline, plan, lost, pool, devices, manifest, host, warm)
+        pipelines[number] = found
+    return tuple(pipeline for pipeline in pipelines if pipeline.stages)
+
+
+def _patched(
+    pipeline: Pipeline,
+    plan: Plan,
+    lost: Collection[DeviceId],
+    pool: Sequence[Capability],
+    devices: Sequence[Capability],
+    manifest: Manifest,
+    host: DeviceId,
+    warm: Mapping[DeviceId, Collection[Units]],
+) -> Pipeline:
+    """One pipeline with devices of `pool` in the place of lost ones; without stages if that cannot be."""
+    for gone, ranges in ranges_of([pipeline]).items():
         if gone not in lost:
             continue
-        runs = ranges_of(pipelines)
+        runs = ranges_of([pipeline])
         able = [
             item
             for item in pool
@@ -60,19 +84,19 @@ def patch(
         ready = [item for item in able if set(ranges) <= set(warm.get(item.device, ()))]
         best: tuple[float, DeviceId] | None = None
         for item in _quickest(ready or able, plan.model):
-            tried = _replaced(pipelines, gone, item.device)
+            tried = _replaced(pipeline, gone, item.device)
             try:
                 ms = predict(
-                    manifest, plan.model, [*devices, *_stand_ins(devices, lost)], host, tried
+                    manifest, plan.model, [*devices, *_stand_ins(devices, lost)], host, [tried]
                 ).token_ms
             except Unpriced:
                 ms = 1e9  # another lost device is still in it; any figure will do to go on
             if best is None or (ms, item.device) < best:
                 best = ms, item.device
         if best is None:
-            return ()
-        pipelines = _replaced(pipelines, gone, best[1])
-    return pipelines
+            return Pipeline(())
+        pipeline = _replaced(pipeline, gone, best[1])
+    return pipeline
 
 
 def mended(
@@ -98,6 +122,8 @@ def mended(
         if item.device in runs and not item.used
         else replace(item, used=False, reason="left out: it is gone")
         if item.device in lost and item.device not in runs
+        else replace(item, used=False, reason="left out: nobody can take the place of what its pipeline lost")
+        if item.used and item.device not in runs
         else item
         for item in plan.verdicts
     )
@@ -123,15 +149,12 @@ def _quickest(devices: Sequence[Capability], model: str) -> list[Capability]:
     return sorted(devices, key=lambda item: (layer_ms(item), item.device))[:MOST_PRICED]
 
 
-def _replaced(pipelines: Sequence[Pipeline], gone: DeviceId, by: DeviceId) -> tuple[Pipeline, ...]:
-    return tuple(
-        Pipeline(
-            tuple(
-                replace(stage, members=(Member(by),)) if stage.device == gone else stage
-                for stage in pipeline.stages
-            )
+def _replaced(pipeline: Pipeline, gone: DeviceId, by: DeviceId) -> Pipeline:
+    return Pipeline(
+        tuple(
+            replace(stage, members=(Member(by),)) if stage.device == gone else stage
+            for stage in pipeline.stages
         )
-        for pipeline in pipelines
     )
 
 
@@ -154,8 +177,11 @@ def choose_spares(
     for covered in sorted(runs, key=lambda device: (-cost[device], device)):
         ranges = runs[covered]
         best: tuple[bool, int, DeviceId] | None = None
+        elsewhere = devices_of(plan.pipelines) - {stage.device for stage in plan.stages_of(covered)}
         for item in devices:
-            if item.device == covered or not can_run(item, manifest, plan.model, ranges):
+            if item.device == covered or item.device in elsewhere:  # nobody has a part in two pipelines
+                continue
+            if not can_run(item, manifest, plan.model, ranges):
                 continue
             need = memory_of(manifest, {*held.get(item.device, ()), *ranges}, plan.context)
             if need <= item.memory_bytes:

@@ -283,15 +283,17 @@ class Host:
         entries = sorted(self.members.entries.values(), key=lambda entry: entry.device)
         sha = self.plan.model if self.plan else self.provision.known()
         beats = [entry.beat for entry in entries if entry.beat and entry.liveness in ("alive", "suspect")]
-        driver = self.plan.pipelines[0].driver if self.plan and self.plan.pipelines else ""
+        drivers = self.plan.drivers if self.plan else ()
+        driving = [beat for beat in beats if beat.device in drivers]
+        slowest = max(driving, key=lambda beat: beat.token_ms, default=None)
         return Digest(
             host=self._local.device,
             epoch=self.epoch,
             seq=self._seq,
             members=self._awaited.beside([member_view(entry, sha) for entry in entries]),
             sessions=tuple(view for beat in beats for view in beat.sessions)[:256],
-            token_ms=next((beat.token_ms for beat in beats if beat.device == driver), 0.0),
-            beyond=next((beat.beyond for beat in beats if beat.device == driver), Beyond()),
+            token_ms=slowest.token_ms if slowest else 0.0,
+            beyond=slowest.beyond if slowest else Beyond(),
             note=self.provision.note[:500],
             uncovered=self.rollout.uncovered[:64],
             model=sha,

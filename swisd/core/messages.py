@@ -99,6 +99,7 @@ class MemberView:
     drops: Annotated[int, Range(0, 1 << 53)] = 0  # messages it refused: malformed, foreign, late
     warm: Annotated[tuple[Units, ...], Items(32)] = ()  # shards in its memory
     hop: HopParts = field(default_factory=HopParts)
+    sessions: Annotated[int, Range(0, 1 << 16)] = 0  # that it drives, or that wait for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,9 +172,7 @@ def owners(stages: Sequence[Stage], manifest: Manifest) -> dict[int, str]:
     """Which device runs each layer of a pipeline."""
     head = manifest.n_units - 1
     return {
-        unit: stage.device
-        for stage in stages
-        for unit in range(max(stage.start, 1), min(stage.end, head))
+        unit: stage.device for stage in stages for unit in range(max(stage.start, 1), min(stage.end, head))
     }
 
 

@@ -17,12 +17,12 @@ class Outlook:
         self.no_fit = no_fit  # how long it is waited where the model fits nowhere
         self.connected = True
         self._nowhere: float | None = None  # since when it fits nowhere
-        self._digest: Digest | None = None
+        self.digest: Digest | None = None
         self._signs: object = None
 
     def on_digest(self, digest: Digest) -> bool:
         """Returns True if something moved since the digest before."""
-        self._digest = digest
+        self.digest = digest
         signs = (digest.note, tuple((item.device, item.state, item.progress) for item in digest.members))
         moved, self._signs = signs != self._signs, signs
         return moved
@@ -42,7 +42,7 @@ class Outlook:
 
     def why(self, plan: Plan | None, *, asked: bool) -> str:
         """The most useful thing known about why nothing comes."""
-        digest = self._digest
+        digest = self.digest
         if not self.connected:
             return LOST
         if asked:
@@ -62,7 +62,7 @@ class Outlook:
 
     def _fits_nowhere(self, plan: Plan | None) -> bool:
         """Whether the plan says that there is none, and no device is doing anything that could change it."""
-        digest = self._digest
+        digest = self.digest
         if plan is None or plan.pipelines or not plan.problem or digest is None:
             return False
         return not any(member.state in AT_WORK for member in digest.members)

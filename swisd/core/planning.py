@@ -5,12 +5,12 @@ from dataclasses import replace
 from swisd.core import deadlines
 from swisd.core.costmodel import Unpriced, predict
 from swisd.core.crew import Crew
-from swisd.core.failover import mended
+from swisd.core.failover import devices_of, mended
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
-from swisd.core.replan import devices_of, fits_beside, tidier, worthwhile
+from swisd.core.replan import fits_beside, tidier, worthwhile
 from swisd.core.rollout import Rollout
 from swisd.core.roster import still_measuring
 from swisd.core.types import Capability, Plan

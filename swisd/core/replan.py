@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from swisd.core.failover import ranges_of
+from swisd.core.failover import devices_of, ranges_of
 from swisd.core.model import Manifest
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Pipeline, Plan, Prediction
@@ -64,10 +64,6 @@ def fits_beside(
         if ranges and memory_of(manifest, ranges, max(context, current.context)) > item.memory_bytes:
             return False
     return True
-
-
-def devices_of(pipelines: Sequence[Pipeline]) -> set[str]:
-    return {member.device for pipeline in pipelines for stage in pipeline.stages for member in stage.members}
 
 
 def _cost(prediction: Prediction, objective: str) -> float:

@@ -107,9 +107,8 @@ class Reruns:
                     slot = Slot(
                         session.key, step + number, item.position, len(item.ids), int(item is passes[-1])
                     )
-                    self._begin(
-                        Activation(plan.epoch, pipeline, 0, (slot,), slot.rows, item.ids, span.until), now, out
-                    )
+                    rows = Activation(plan.epoch, pipeline, 0, (slot,), slot.rows, item.ids, span.until)
+                    self._begin(rows, now, out)
 
 
 def _patience(session: Session, rows: int, plan: Plan) -> float:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from swisd.core import deadlines
 from swisd.core.crew import Crew, lacks
 from swisd.core.effects import Notice, Publish
-from swisd.core.failover import choose_spares, ranges_of
+from swisd.core.failover import choose_spares, devices_of, ranges_of
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Beat
 from swisd.core.model import Manifest
-from swisd.core.replan import believable, devices_of
+from swisd.core.replan import believable
 from swisd.core.types import Plan, Prediction
 
 NOTHING = Prediction(0.0, 0.0, (), ())

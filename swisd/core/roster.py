@@ -35,6 +35,7 @@ def member_view(entry: Entry, model: str) -> MemberView:
         resident_bytes=beat.resident_bytes if beat else 0,
         rtt_ms=min((link.rtt_ms for link in capability.links), default=0.0) if capability else 0.0,
         progress=beat.progress if beat else 0.0,
+        sessions=len(beat.sessions) if beat else 0,
         note=beat.note if beat else "",
         warm=beat.warm if beat else (),
         drops=min(sum(beat.drops.values()), 1 << 53) if beat else 0,

@@ -62,7 +62,8 @@ class Invariants:
             require(
                 plan is not None and activation.epoch == plan.epoch, "rows of an old epoch are acted upon"
             )
-            stages = plan.pipelines[0].stages if plan and plan.pipelines else ()
+            stages = plan.stages_of(ident) if plan else ()
+            require(plan is None or plan.number_of(ident) == activation.pipeline, "rows of another pipeline")
             require(activation.stage < len(stages), "rows for a stage that the plan does not have")
             runs = isinstance(effect, RunStep)
             owner = ident if isinstance(effect, RunStep) else effect.device
@@ -225,7 +226,7 @@ class Invariants:
             self._covering(plan)
         devices = self.world.devices
         owned = True
-        for stage in plan.pipelines[0].stages:
+        for stage in (stage for pipeline in plan.pipelines for stage in pipeline.stages):
             device = devices[stage.members[0].device]
             if not device.alive or (stage.start, stage.end) not in device.shards:
                 owned = False
@@ -238,11 +239,14 @@ class Invariants:
             require(self.world.now - self._unowned_since <= GRACE, "a unit is unowned under an active plan")
 
     def _covering(self, plan: Plan) -> None:
-        following = 0
-        for stage in plan.pipelines[0].stages:
-            require(stage.start == following, "a plan with a gap or an overlap")
-            following = stage.end
-        require(following == self.world.manifest.n_units, "a plan that does not cover the model")
+        for pipeline in plan.pipelines:
+            following = 0
+            for stage in pipeline.stages:
+                require(stage.start == following, "a plan with a gap or an overlap")
+                following = stage.end
+            require(following == self.world.manifest.n_units, "a pipeline that does not cover the model")
+        parts = [device for pipeline in plan.pipelines for device in pipeline.devices]
+        require(len(parts) == len(set(parts)), "a device with a part in two pipelines")
         self._covers = plan
 
     def plan(self) -> Plan | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from random import Random
 
 from swisd.sim.faults import FaultyWorld
@@ -153,11 +154,10 @@ class Mishaps:
         if len(ready) < 2:
             return None
         plans = [device.machine.local.plan for device in self.world.devices.values() if device.alive]
-        rings = [plan.pipelines[0].stages for plan in plans if plan and plan.pipelines]
+        pipelines = next((plan.pipelines for plan in plans if plan and plan.pipelines), ())
         pair = self.random.sample(ready, 2)
-        if rings and len(rings[0]) > 1:  # a lane that is in use
-            at = self.random.randrange(len(rings[0]) - 1)
-            pair = [rings[0][at].device, rings[0][at + 1].device]
+        if used := [(one.device, other.device) for item in pipelines for one, other in pairwise(item.stages)]:
+            pair = list(used[self.random.randrange(len(used))])
         if pair[0] == pair[1]:
             return None
         seconds, mute = self._seconds(2.0, 10.0, 30.0), self.random.random() < 0.3

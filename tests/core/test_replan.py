@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from builders import a_plan, an_id
 
-from swisd.core.replan import WORTH, broken, devices_of, worthwhile
+from swisd.core.failover import devices_of
+from swisd.core.replan import WORTH, broken, worthwhile
 from swisd.core.types import Prediction
 
 PLAN = a_plan((0, 2, 1), (2, 4, 2), (4, 6, 1))
