@@ -185,12 +185,15 @@ def simulate(
     transcript: Annotated[
         Path | None, typer.Option(help="Write the first failing storm's transcript here, or the last one's.")
     ] = None,
+    objective: Annotated[Objective, typer.Option(help="What the hosts plan for.")] = Objective.latency,
     json_output: JsonOption = False,
 ) -> None:
     """Swarms of the same code in virtual time, with faults of devices and network: do the promises hold?"""
     from swisd.cli.simulate import run_simulate
 
-    code = run_simulate(seed, devices, minutes, faults, storms, transcript, as_lines=json_output)
+    code = run_simulate(
+        seed, devices, minutes, faults, storms, transcript, objective.value, as_lines=json_output
+    )
     if code:
         raise typer.Exit(code)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from swisd.cli.output import as_json, json_line, result, say
 from swisd.core.errors import BadInput
+from swisd.core.types import Objective
 from swisd.sim.mishaps import ALL, KINDS
 from swisd.sim.storm import Report, run_storm
 
@@ -16,6 +17,7 @@ def run_simulate(
     faults: str,
     storms: int,
     transcript: Path | None,
+    objective: Objective,
     *,
     as_lines: bool,
 ) -> int:
@@ -23,7 +25,7 @@ def run_simulate(
     kinds = kinds_of(faults)
     failed: Report | None = None
     for number in range(seed, seed + storms):
-        report = run_storm(number, devices, minutes, kinds)
+        report = run_storm(number, devices, minutes, kinds, objective)
         if as_lines:
             json_line(_told(report))
         else:
@@ -52,7 +54,8 @@ def render(report: Report) -> str:
     """A report for a person."""
     lines = [
         f"seed {report.seed}: {report.devices} devices, {report.layers} layers, {report.broker} broker, "
-        f"{report.virtual_s / 60:.1f} virtual minutes, {report.plans} plans",
+        f"{report.virtual_s / 60:.1f} virtual minutes, {report.plans} plans "
+        f"of {report.pipelines} pipeline(s) at most",
         f"  mishaps      {_counts(report.faults)}",
         f"  deliveries   {_counts(report.met)}",
         f"  refused      {_counts(report.dropped)}",

@@ -51,6 +51,7 @@ class Invariants:
         self._touched: set[str] = set()  # devices whose memory may have changed
         self._steps: dict[tuple[str, int, int, int, str], int] = {}  # a process's step of a session to come
         self._unowned_since: float | None = None
+        self.most_pipelines = 0  # of an active plan
         self._events = 0
         world.check, world.on_effect = self.check, self.on_effect
 
@@ -248,6 +249,7 @@ class Invariants:
         parts = [device for pipeline in plan.pipelines for device in pipeline.devices]
         require(len(parts) == len(set(parts)), "a device with a part in two pipelines")
         self._covers = plan
+        self.most_pipelines = max(self.most_pipelines, len(plan.pipelines))
 
     def plan(self) -> Plan | None:
         """The plan of the device that leads, if exactly one does and is able to act."""

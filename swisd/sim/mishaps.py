@@ -5,6 +5,7 @@ from functools import partial
 from itertools import pairwise
 from random import Random
 
+from swisd.core.types import Objective
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.hands import Speed
 from swisd.sim.network import NETWORK_FAULTS
@@ -25,6 +26,7 @@ class Mishaps:
         self.most = len(world.devices) + 8  # devices that ever were, so that a long storm stays as large
         self.memory_mib = (25, 200)
         self.spares = True
+        self.objective: Objective = "latency"
         self._busy: set[tuple[str, str]] = set()  # (fault, device) that last
 
     def happen(self, kind: str) -> str | None:
@@ -265,7 +267,13 @@ class Mishaps:
         if number > self.most:
             return None
         add_device(
-            self.world, self.random, number, self.memory_mib, external=not self.embedded, spares=self.spares
+            self.world,
+            self.random,
+            number,
+            self.memory_mib,
+            external=not self.embedded,
+            spares=self.spares,
+            objective=self.objective,
         )
         return f"d{number} joins"
 
@@ -310,6 +318,7 @@ def add_device(
     external: bool,
     holds: bool | None = None,
     spares: bool = True,
+    objective: Objective = "latency",
 ) -> str:
     """A device of random speed, memory and journal. With an external broker any device may become host."""
     speed = Speed(random.choice((1.0, 3.0, 5.0, 20.0)), random.choice((2.0, 10.0)))
@@ -321,4 +330,5 @@ def add_device(
         claims="when silent" if external else None,
         journal_bytes=random.choice(JOURNALS),
         spares=spares,
+        objective=objective,
     )

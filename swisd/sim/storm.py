@@ -12,7 +12,7 @@ from random import Random
 from swisd.core.asker import kept_of
 from swisd.core.effects import Notice
 from swisd.core.placement import Wish, place
-from swisd.core.types import Units
+from swisd.core.types import Objective, Units
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.invariants import Invariants, Violation, require, run_to_active
 from swisd.sim.mishaps import ALL, KINDS, Mishaps, add_device
@@ -56,6 +56,7 @@ class Report:
     errors: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
     plans: int = 0
+    pipelines: int = 0  # of the plan that had most
     spares: bool = True  # whether others' units were kept loaded
     brought_back: int = 0  # times that a session went on after a loss
     longest_pause: float = 0.0
@@ -69,7 +70,9 @@ class Report:
 class Storm:
     """One storm while it blows."""
 
-    def __init__(self, seed: int, devices: int, minutes: float, faults: Iterable[str]) -> None:
+    def __init__(
+        self, seed: int, devices: int, minutes: float, faults: Iterable[str], objective: Objective
+    ) -> None:
         self.random = Random(seed)
         self.minutes = minutes
         self.faults = sorted(faults)
@@ -97,10 +100,19 @@ class Storm:
         spares = random.random() < 0.7
         for number in range(1, devices + 1):
             holds = True if number == 1 else None
-            add_device(self.world, random, number, memory, external=external, holds=holds, spares=spares)
+            add_device(
+                self.world,
+                random,
+                number,
+                memory,
+                external=external,
+                holds=holds,
+                spares=spares,
+                objective=objective,
+            )
             self.world.run(random.choice((0.0, 0.0, 0.3)))
         self.mishaps = Mishaps(self.world, random, embedded=not external)
-        self.mishaps.memory_mib, self.mishaps.spares = memory, spares
+        self.mishaps.memory_mib, self.mishaps.spares, self.mishaps.objective = memory, spares, objective
         self.counts: Counter[str] = Counter()
         broker = "external" if external else "embedded"
         self.report = Report(seed, devices, minutes, broker, layers, spares=spares)
@@ -157,7 +169,7 @@ class Storm:
         if any(not local.capability.profiles for local in devices):
             return False
         host, config = devices[0].device, devices[0].config
-        wish = Wish(context=min(self.world.manifest.context, config.context), min_context=config.min_context)
+        wish = Wish(min(self.world.manifest.context, config.context), config.min_context, config.objective)
         found = place(self.world.manifest, MODEL, [local.capability for local in devices], host, wish)
         return bool(found.pipelines)
 
@@ -245,6 +257,7 @@ class Storm:
         )
         report.asked, report.ended_by_error = len(world.streams), sum(errors.values())
         report.errors = dict(errors.most_common())
+        report.pipelines = self.invariants.most_pipelines
         report.plans = max(
             (
                 device.machine.local.plan.epoch
@@ -260,9 +273,15 @@ class Storm:
         return report
 
 
-def run_storm(seed: int, devices: int = 5, minutes: float = 3.0, faults: Iterable[str] = ALL) -> Report:
+def run_storm(
+    seed: int,
+    devices: int = 5,
+    minutes: float = 3.0,
+    faults: Iterable[str] = ALL,
+    objective: Objective = "latency",
+) -> Report:
     """Let a storm of mishaps go over a swarm. It stops at the first violation."""
-    return Storm(seed, devices, minutes, faults).blow()
+    return Storm(seed, devices, minutes, faults, objective).blow()
 
 
 def _kind_of(error: str) -> str:

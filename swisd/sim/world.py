@@ -19,7 +19,7 @@ from swisd.core.events import (
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Gone
 from swisd.core.model import Manifest
-from swisd.core.types import Holding
+from swisd.core.types import Holding, Objective
 from swisd.sim.askers import Askers, Stream
 from swisd.sim.bus import EXTERNAL, Broker, Buses, Client, kept_by
 from swisd.sim.hands import STOP_S, Device, Hands, Speed
@@ -73,11 +73,12 @@ class World(Timeline):
         claims: Claims | None = None,
         journal_bytes: int = 32 << 20,
         spares: bool = True,
+        objective: Objective = "latency",
     ) -> str:
         """Start a device; the first one runs the broker and is host unless `claims` says otherwise.
 
         A device that finds no host is the host. `spares` says whether it has others' units kept loaded while
-        it is host. Returns its id.
+        it is host, `objective` what it plans for then. Returns its id.
         """
         number = len(self.devices) + 1
         ident = f"{number:016x}"
@@ -86,6 +87,7 @@ class World(Timeline):
             memory_bytes=memory_bytes, rank=number,
             claims=claims or ("never" if self.buses.found("") else "at once"),
             broker=True, forge=True, model_id=MODEL_ID, journal_bytes=journal_bytes, spares=spares,
+            objective=objective,
         )  # fmt: skip
         device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
         self.devices[ident] = device
