@@ -12,8 +12,8 @@ from swisd.bench.llama import LlamaCpp
 from swisd.bench.report import Kind, Way, shape_of, way_of
 from swisd.client.link import SwarmLink
 from swisd.core import deadlines
-from swisd.core.asker import Answered, Ended, Request
 from swisd.core.errors import NoSwarm, SessionFailed
+from swisd.core.request import Answered, Ended, Request
 from swisd.core.types import SamplingParams
 
 PLAN_S = 180.0

@@ -11,12 +11,12 @@ from swisd.client.answers import Answer, Evaluation, Piece, Status, plan_info
 from swisd.client.kept import MAX_TEXT, KeptSession, keep, now_ms
 from swisd.client.link import SwarmLink
 from swisd.client.streaming import run_session
-from swisd.core.asker import Answered, Ended, Request
 from swisd.core.checked import Malformed, from_plain, plain
 from swisd.core.errors import BadInput, SessionFailed
 from swisd.core.history import History
 from swisd.core.messages import Ask
 from swisd.core.model import Manifest
+from swisd.core.request import Answered, Ended, Request
 from swisd.core.types import Plan, SamplingParams, Units
 from swisd.node.settings import AnswerSettings
 from swisd.text.chat import encode_chat

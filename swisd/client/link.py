@@ -9,12 +9,13 @@ from typing import Protocol
 from swisd.bus.api import Bus
 from swisd.client.session import Session
 from swisd.core import deadlines
-from swisd.core.asker import Answered, Asker, Ended, Request, Waiting
+from swisd.core.asker import Asker
 from swisd.core.choice import Crowd
 from swisd.core.errors import ModelError, NoSwarm, SessionFailed
 from swisd.core.events import BusChanged, Received, Started, Stopping
 from swisd.core.messages import Digest, Message, Out
 from swisd.core.model import Manifest
+from swisd.core.request import Answered, Ended, Request, Waiting
 from swisd.core.types import Plan
 from swisd.node.courier import Courier
 from swisd.node.home import Home

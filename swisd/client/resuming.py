@@ -9,8 +9,8 @@ from swisd.client.answers import Answer, Piece, PlanInfo, Status, Timings, plan_
 from swisd.client.kept import KeptSession, forget, keep, now_ms
 from swisd.client.link import SwarmLink
 from swisd.client.streaming import run_session
-from swisd.core.asker import Request
 from swisd.core.errors import SessionFailed
+from swisd.core.request import Request
 from swisd.text.stream import IncrementalDecoder
 from swisd.text.tokenizer import Tokenizer
 

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from swisd.core.asker import Answered, Asker, AskerEffect, Ended, Listen, Waiting
+from swisd.core.asker import Asker
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import Timer
+from swisd.core.request import Answered, AskerEffect, Ended, Listen, Waiting
 from swisd.node.courier import Courier
 from swisd.wire.topics import Kind
 

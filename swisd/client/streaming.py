@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from swisd.client.answers import Answer, Piece, Status, Timings, plan_info
 from swisd.client.kept import BrokeOff, how_to_go_on
 from swisd.client.link import SwarmLink
-from swisd.core.asker import Answered, Ended, Request, Waiting, kept_of
 from swisd.core.errors import BadInput, SessionFailed
 from swisd.core.history import History
+from swisd.core.request import Answered, Ended, Request, Waiting, kept_of
 from swisd.core.types import Plan
 from swisd.text.stream import IncrementalDecoder
 from swisd.text.tokenizer import Tokenizer

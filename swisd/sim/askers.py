@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from swisd.core.asker import Answered, Asker, Ended, Listen, Request, Waiting
+from swisd.core.asker import Asker
 from swisd.core.effects import CancelTimer, Knock, MoveBus, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started
+from swisd.core.request import Answered, Ended, Listen, Request, Waiting
 from swisd.core.search import BusSearch
 from swisd.core.types import SamplingParams, Units
 from swisd.sim.bus import EXTERNAL, Broker, Client, kept_by

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
-from swisd.core.asker import kept_of
 from swisd.core.effects import Notice
 from swisd.core.placement import Wish, place
+from swisd.core.request import kept_of
 from swisd.core.types import Objective, Units
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.invariants import Invariants, Violation, require, run_to_active

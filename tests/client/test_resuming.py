@@ -11,9 +11,9 @@ from swisd.client.answers import Answer, Piece, Status
 from swisd.client.asking import Options, stream
 from swisd.client.kept import BrokeOff, KeptSession, load
 from swisd.client.resuming import resume
-from swisd.core.asker import Answered, Ended, Request, Waiting
 from swisd.core.errors import SessionFailed
 from swisd.core.messages import Out
+from swisd.core.request import Answered, Ended, Request, Waiting
 from swisd.core.types import FinishReason, Member, Pipeline, Plan, Prediction, Stage
 from swisd.node.home import Home
 from swisd.node.settings import Settings

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swisd.core import deadlines
-from swisd.core.asker import MAX_ATTEMPTS, Answered, Asker, Ended, Listen, Request, Waiting
+from swisd.core.asker import MAX_ATTEMPTS, Asker
 from swisd.core.effects import CancelTimer, Publish, SetTimer
 from swisd.core.events import BusChanged, Received, Started, Stopping, Timer
 from swisd.core.messages import Ask, Digest, MemberView, Out
 from swisd.core.outlook import LOST
+from swisd.core.request import Answered, Ended, Listen, Request, Waiting
 from swisd.core.types import Plan, SamplingParams
 
 PLAN = a_plan((0, 6, 1), epoch=3)

@@ -8,13 +8,14 @@ from builders import a_device, a_manifest, a_plan, a_profile, an_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swisd.core.asker import Asker, Request
+from swisd.core.asker import Asker
 from swisd.core.choice import Crowd, choose
 from swisd.core.effects import Publish
 from swisd.core.events import Received, Started
 from swisd.core.failover import choose_spares, mended, patch
 from swisd.core.messages import Ask, Digest, MemberView, Out
 from swisd.core.moving import owners
+from swisd.core.request import Request
 from swisd.core.types import Capability, Pipeline, Plan, Prediction, SamplingParams
 
 MANIFEST = a_manifest(4)  # the embedding 2 MiB, layers of 10, the head 30

@@ -18,8 +18,8 @@ import pytest
 from swisd.client.link import SwarmLink
 from swisd.client.reach import reach
 from swisd.core import deadlines
-from swisd.core.asker import Ended, Request
 from swisd.core.messages import Call
+from swisd.core.request import Ended, Request
 from swisd.core.types import SamplingParams
 from swisd.node.home import Home
 from swisd.node.settings import load_settings
