@@ -25,23 +25,22 @@ class Part:
 def cast(plan: Plan, digest: Digest) -> dict[str, Part]:
     """Every living device and its part, by name. `spare`: neither in the plan nor the host."""
     stages = [stage for pipeline in plan.pipelines for stage in pipeline.stages]
-    driver = plan.pipelines[0].driver if plan.pipelines else ""
     loaded = {member.device: member.warm for member in digest.members}
     parts: dict[str, Part] = {}
     for member in digest.members:
         if member.liveness in ("dead", "left"):
             continue
         units = tuple(stage.units for stage in stages if stage.device == member.device)
-        role = _role(member.device, bool(units), driver, digest.host)
+        role = _role(member.device, bool(units), member.device in plan.drivers, digest.host)
         warm = bool(units) and all(_covered(span, member.device, plan, loaded) for span in units)
         parts[member.name] = Part(member.device, member.name, role, units, member.memory_bytes, warm)
     return parts
 
 
-def _role(device: str, runs: bool, driver: str, host: str) -> Role:
+def _role(device: str, runs: bool, drives: bool, host: str) -> Role:
     if device == host:
-        return "host-driver" if device == driver else "host"
-    if device == driver:
+        return "host-driver" if drives else "host"
+    if drives:
         return "driver"
     return "worker" if runs else "spare"
 

@@ -23,8 +23,8 @@ class Standing:
 
     @property
     def driver(self) -> str:
-        """The name of the device that drives; empty without a plan."""
-        return self.name(self.plan.pipelines[0].driver) if self.plan.pipelines else ""
+        """The name of the device that drives, or of the first that does; empty without a plan."""
+        return next((self.name(driver) for driver in self.plan.drivers), "")
 
     @property
     def parts(self) -> dict[str, Part]:

@@ -27,7 +27,7 @@ from tests.lab.lab import Host, Lab
 
 SETTINGS = "[device]\nspeculation = false\n"
 TEXT = tuple(range(500, 512))
-ANSWER_S = 300
+ANSWER_S, PLAN_S = 300, 60.0
 
 
 def main() -> None:
@@ -65,7 +65,10 @@ def form(lab: Lab, devices: Devices, kind: str, count: int, cpu: float, objectiv
         devices.start(host, "--objective", objective, "--model", model, settings=SETTINGS)
     first = next(iter(devices.running))
     devices.running[first].wait_for(r"plan \d+ is in force", within=120.0)
+    deadline = time.monotonic() + PLAN_S
     while len(set(devices.stages(first))) < count:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"no plan uses {count} devices:\n{devices.said()}")
         time.sleep(0.5)
     asker = lab.host(f"{kind[0]}-asker")
     assert devices.code is not None and devices.code.host is not None and devices.code.port is not None

@@ -50,10 +50,11 @@ class Devices:
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
     def stages(self, name: str) -> list[str]:
-        """Names of the devices of the plan in force, the driver first."""
+        """Names of the devices of the plan in force, each pipeline's driver first."""
         names = {self.ident(each): each for each in self.running}
         plan = self.json(name, "plan")["plan"]
-        return [names[stage["members"][0]["device"]] for stage in plan["pipelines"][0]["stages"]]
+        stages = [stage for pipeline in plan["pipelines"] for stage in pipeline["stages"]]
+        return [names[stage["members"][0]["device"]] for stage in stages]
 
     def ask(self, name: str, prompt: str, *options: str) -> "Answer":
         return Answer(self.lab.hosts[name], prompt, *options)
