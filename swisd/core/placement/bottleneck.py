@@ -69,15 +69,15 @@ class Bottlenecks:
         layer = self.table.layer[row]
         return min(budget // layer, self.layers) if layer else self.layers
 
-    def least(self, rows: Sequence[int], below: int | None = None) -> int:
+    def least(self, rows: Sequence[int]) -> int:
         """Where in `values` the bottleneck of a pipeline of some of these rows lies at the least.
 
         A lower bound, as links are left out and uneven layers count as if each lay where it suits; nothing
         else is, so with equal layers and links that are not the narrow part it is the bottleneck itself.
-        `len(values)` where these rows cannot hold the model. `below`: an answer known to suffice.
+        `len(values)` where these rows cannot hold the model.
         """
-        high = len(self.values) if below is None else below
-        if high == len(self.values) and not self._holds(rows, BANNED):
+        high = len(self.values)
+        if not self._holds(rows, BANNED):
             return high
         each = [self.table.layer[row] for row in rows]
         # Layers in any fractions, without runs and ends, take at least this long; rounding down is safe.
