@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from swisd.core.costmodel import together_ms
 from swisd.core.failover import ranges_of
 from swisd.core.model import Manifest
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Pipeline, Plan, Prediction
 
 JUMP = 1 << 32  # epochs go up one by one: what is further away was never made by a host
-WORTH = 0.85  # a new plan must promise at most this part of the current one's time
+WORTH = 0.85  # a new plan must promise at most this part of the current one's time, of a token or between tokens
 
 
 def broken(plan: Plan, present: Sequence[str], banned: Mapping[str, str]) -> str:
@@ -39,9 +40,13 @@ def worthwhile(
         return f"room for {context} tokens instead of {plan.context}"
     if plan.objective == "spread" and devices_of(pipelines) != devices_of(plan.pipelines):
         return "the set of devices changed"
-    old, new = _cost(current, plan.objective), _cost(candidate, plan.objective)
-    if new <= WORTH * old:
-        return f"{new:.1f} ms instead of {old:.1f} ms"
+    if plan.objective == "throughput":
+        old, new = together_ms(current, plan.pipelines), together_ms(candidate, pipelines)
+        if new > 0 and new <= WORTH * old:
+            return f"{1000 / new:.1f} tokens/s together instead of {1000 / old:.1f}"
+        return ""
+    if candidate.token_ms <= WORTH * current.token_ms:
+        return f"{candidate.token_ms:.1f} ms instead of {current.token_ms:.1f} ms"
     return ""
 
 
@@ -68,9 +73,3 @@ def fits_beside(
 
 def devices_of(pipelines: Sequence[Pipeline]) -> set[str]:
     return {member.device for pipeline in pipelines for stage in pipeline.stages for member in stage.members}
-
-
-def _cost(prediction: Prediction, objective: str) -> float:
-    if objective == "throughput":
-        return max(prediction.stage_ms, default=0.0)
-    return prediction.token_ms
