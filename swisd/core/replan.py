@@ -9,7 +9,7 @@ from swisd.core.shards import memory_of
 from swisd.core.types import Capability, Pipeline, Plan, Prediction
 
 JUMP = 1 << 32  # epochs go up one by one: what is further away was never made by a host
-WORTH = 0.85  # a new plan must promise at most this part of the current one's time, of a token or between tokens
+WORTH = 0.85  # a new plan must promise at most this part of the current one's time
 
 
 def broken(plan: Plan, present: Sequence[str], banned: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """Which device runs which units of a model: the optimum of the cost model for up to eight devices.
 
+There is one pipeline, but for throughput there may be several (see `replicas`).
+
 The context wanted is tried first. Only where no plan at all can hold it, whatever the objective, it shrinks
 to the largest step of `CONTEXT_STEP` tokens for which a plan exists, not below `Wish.min_context`; it is
 never shortened for speed. With the context fixed, the objective decides (see `objectives`).

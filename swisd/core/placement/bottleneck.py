@@ -33,11 +33,11 @@ class Bottlenecks:
         self.values = self._values()
 
     def _values(self) -> list[int]:
-        table = self.table
-        fixed = [*((table.run[row], row) for row in self.rows), *((self.driving[row], row) for row in self.rows)]
+        layer = self.table.layer
+        fixed = [*enumerate(self.table.run), *enumerate(self.driving)]
         busy = {
-            cost + count * table.layer[row]
-            for cost, row in fixed
+            cost + count * layer[row]
+            for row, cost in fixed
             if cost < BANNED
             for count in range(self.layers + 1)
         }

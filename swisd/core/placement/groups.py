@@ -112,6 +112,12 @@ class _Search:
     def _total(self, groups: Sequence[Group]) -> int:
         return sum(self.worth.of(group) for group in groups)
 
+    def _left(self, groups: Sequence[Group]) -> list[int]:
+        """Rows in no group, the fastest first."""
+        used = {row for group in groups for row in group}
+        rest = (row for row in self.rows if row not in used)
+        return sorted(rest, key=lambda row: (self.table.layer[row], row))
+
     def _full(self, row: int) -> tuple[int, int]:
         """How long a device is busy when its memory is full: those who are alike do not wait for another."""
         width = min(self.bottlenecks.width[row], self.table.layers)
@@ -155,8 +161,7 @@ class _Search:
     def _joined(self, groups: Sequence[Group]) -> list[Group]:
         """Every device that is left joins the group to which it adds most; the fastest choose first."""
         joined = list(groups)
-        used = {row for group in groups for row in group}
-        left = sorted((row for row in self.rows if row not in used), key=lambda row: (self.table.layer[row], row))
+        left = self._left(groups)
         each = max(1, TRIES // max(len(left), 1))
         for row in left:
             open_to = [place for place, group in enumerate(joined) if len(group) != MOST_EXACT]
@@ -213,7 +218,7 @@ class _Search:
                     first = tuple(sorted({*one, other} - {row}))
                     second = tuple(sorted({*two, row} - {other})) if two else ()
                     yield [one, two], [first, second]
-        left = sorted((row for row in self.rows if row not in home), key=lambda row: (self.table.layer[row], row))
+        left = self._left(groups)
         for one, two in combinations([*groups, ()], 2):
             both = {*one, *two}
             if len(both) <= MOST_EXACT:

@@ -1,11 +1,9 @@
 """What "best" means: each objective as a search for the least latency under limits.
 
-`latency` has no limits. `throughput` minimises the bottleneck: how long the busiest device (its stages of
-one token together) or the busiest link (bytes over bandwidth; round trips do not keep it busy) is occupied
-by one token. Sending overlaps with computing, so with many steps in flight a token leaves the pipeline every
-bottleneck. `spread` uses as many devices as can hold a layer and minimises the largest time a device spends
-on its layers beyond its first one, which shares them out in proportion to speed as far as memory allows.
-A bottleneck is found by bisection over its possible values; ties go to the lower latency.
+`latency` has no limits. `throughput` minimises the bottleneck of one pipeline (see `bottleneck`; for several
+pipelines see `replicas`). `spread` uses as many devices as can hold a layer and minimises the largest time a
+device spends on its layers beyond its first one, which shares them out in proportion to speed as far as
+memory allows. A bottleneck is found by bisection over its possible values; ties go to the lower latency.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +52,11 @@ def _search(table: Table, limits: Limits, quick: bool = False) -> Solution | Non
 
 
 def _least(
-    table: Table, thresholds: Sequence[int], limits: Callable[[int], Limits], low: int = 0, quick: bool = False
+    table: Table,
+    thresholds: Sequence[int],
+    limits: Callable[[int], Limits],
+    low: int = 0,
+    quick: bool = False,
 ) -> Solution | None:
     """The plan of least latency under the smallest threshold that has one, found by bisection.
 

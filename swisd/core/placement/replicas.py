@@ -67,4 +67,6 @@ def _several(table: Table, bottlenecks: Bottlenecks) -> tuple[Solution, ...]:
 def _solve(table: Table, group: Sequence[int], quick: bool) -> Solution | None:
     """The best pipeline over a group, in the rows of the whole table."""
     found = throughput(table.only(group), quick)
-    return None if found is None else Solution(found.cost_ns, tuple(group[row] for row in found.order), found.ends)
+    if found is None:
+        return None
+    return Solution(found.cost_ns, tuple(group[row] for row in found.order), found.ends)
