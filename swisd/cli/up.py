@@ -132,9 +132,9 @@ class Printer:
             case Notice():
                 self._line(event.text if event.level == "info" else f"{event.level}: {event.text}")
             case Plan() if event.active:
-                self._line(
-                    f"plan {event.epoch} is in force: {event.prediction.token_ms:.1f} ms/token predicted"
-                )
+                several = f"{len(event.pipelines)} pipelines, " if len(event.pipelines) > 1 else ""
+                predicted = f"{event.prediction.token_ms:.1f} ms/token predicted"
+                self._line(f"plan {event.epoch} is in force: {several}{predicted}")
             case BusChanged(connected=False):
                 self._line(f"not connected to the bus: {event.reason}")
             case _:

@@ -1,8 +1,9 @@
 """Which of a plan's pipelines a session is brought to: where its tokens can be expected to come soonest."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+from swisd.core.costmodel import bottlenecks_ms, tokens_ms
 from swisd.core.messages import Digest
 from swisd.core.types import DeviceId, Plan, SessionId
 
@@ -36,24 +37,11 @@ def choose(plan: Plan, sessions: Mapping[DeviceId, int], session: SessionId) -> 
     pipelines."""
     if not plan.pipelines:
         raise ValueError("a plan without pipelines has no driver")
-    times = list(_times(plan))
+    tokens, busy = tokens_ms(plan.prediction, plan.pipelines), bottlenecks_ms(plan.prediction, plan.pipelines)
     turn, count = int(session, 16) >> TRIES_BITS, len(plan.pipelines)
 
-    def expected(number: int, token_ms: float, busy_ms: float) -> tuple[float, int]:
+    def expected(number: int) -> tuple[float, int]:
         there = sessions.get(plan.drivers[number], 0)
-        return max(token_ms, busy_ms * (there + 1)), (number + turn) % count
+        return max(tokens[number], busy[number] * (there + 1)), (number + turn) % count
 
-    return plan.drivers[min(range(count), key=lambda number: expected(number, *times[number]))]
-
-
-def _times(plan: Plan) -> Iterator[tuple[float, float]]:
-    """Of each pipeline the ms that a token takes in it, and those of its busiest device with a token."""
-    stages, hops = iter(plan.prediction.stage_ms), iter(plan.prediction.hop_ms)
-    for pipeline in plan.pipelines:
-        busy = dict.fromkeys(pipeline.devices, 0.0)
-        token = 0.0
-        for stage in pipeline.stages:
-            spent = next(stages, 0.0)
-            busy[stage.device] += spent
-            token += spent + next(hops, 0.0)
-        yield token, max(busy.values())
+    return plan.drivers[min(range(count), key=expected)]

@@ -189,8 +189,45 @@ def _price(
     return stages, hops, prompt
 
 
-def explain(prediction: Prediction) -> str:
-    """The totals of a prediction in one line for people."""
+def bottlenecks_ms(prediction: Prediction, pipelines: Sequence[Pipeline]) -> list[float]:
+    """Of each pipeline, the ms for which one token keeps its busiest device: all stages of a device together.
+
+    With many tokens under way, one leaves the pipeline each time these have passed. A stage without a figure
+    counts as nothing.
+    """
+    figures = iter(prediction.stage_ms)
+    found = []
+    for pipeline in pipelines:
+        busy: dict[DeviceId, float] = {}
+        for stage in pipeline.stages:
+            busy[stage.device] = busy.get(stage.device, 0.0) + next(figures, 0.0)
+        found.append(max(busy.values(), default=0.0))
+    return found
+
+
+def tokens_ms(prediction: Prediction, pipelines: Sequence[Pipeline]) -> list[float]:
+    """Of each pipeline, the ms that one token takes in it, hops included; nothing for what has no figure."""
+    stages, hops = iter(prediction.stage_ms), iter(prediction.hop_ms)
+    return [sum(next(stages, 0.0) + next(hops, 0.0) for _ in item.stages) for item in pipelines]
+
+
+def together_ms(prediction: Prediction, pipelines: Sequence[Pipeline]) -> float:
+    """Milliseconds from token to token that all pipelines give together when they are kept busy.
+
+    0 where a pipeline takes no measurable time, or where there is none.
+    """
+    each = bottlenecks_ms(prediction, pipelines)
+    return 1 / sum(1 / busy for busy in each) if each and min(each) > 0 else 0.0
+
+
+def tokens_per_s(prediction: Prediction, pipelines: Sequence[Pipeline]) -> float:
+    """Tokens per second that all pipelines give together when they are kept busy; 0 where that is unknown."""
+    between = together_ms(prediction, pipelines)
+    return 1000 / between if between > 0 else 0.0
+
+
+def explain(prediction: Prediction, pipelines: Sequence[Pipeline] = ()) -> str:
+    """The totals of a prediction in one line for people; with its pipelines, what several give together."""
     if not prediction.stage_ms:
         return "nothing is planned"
     speed = f"{1000 / prediction.token_ms:.1f} tokens/s" if prediction.token_ms > 0 else "no measurable time"
@@ -199,10 +236,12 @@ def explain(prediction: Prediction) -> str:
     if travel:
         parts.append(f"travelling {sum(travel):.1f} ms in {_count(len(travel), 'hop')}")
     parts.append(f"slowest stage {max(prediction.stage_ms):.1f} ms")
-    return (
-        f"{prediction.token_ms:.1f} ms per token ({speed}): {', '.join(parts)}; "
-        f"{prediction.prompt_token_ms:.1f} ms per prompt token"
-    )
+    prompt = f"{prediction.prompt_token_ms:.1f} ms per prompt token"
+    if len(pipelines) > 1:
+        rate = tokens_per_s(prediction, pipelines)
+        several = f"{len(pipelines)} pipelines, together {rate:.1f} tokens/s"
+        return f"{several}; in the slowest {prediction.token_ms:.1f} ms per token ({speed}) and {prompt}"
+    return f"{prediction.token_ms:.1f} ms per token ({speed}): {', '.join(parts)}; {prompt}"
 
 
 def _count(number: int, word: str) -> str:

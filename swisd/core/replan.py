@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from swisd.core.costmodel import together_ms
 from swisd.core.failover import devices_of, ranges_of
 from swisd.core.model import Manifest
 from swisd.core.shards import memory_of
@@ -39,9 +40,13 @@ def worthwhile(
         return f"room for {context} tokens instead of {plan.context}"
     if plan.objective == "spread" and devices_of(pipelines) != devices_of(plan.pipelines):
         return "the set of devices changed"
-    old, new = _cost(current, plan.objective), _cost(candidate, plan.objective)
-    if new <= WORTH * old:
-        return f"{new:.1f} ms instead of {old:.1f} ms"
+    if plan.objective == "throughput":
+        old, new = together_ms(current, plan.pipelines), together_ms(candidate, pipelines)
+        if new > 0 and new <= WORTH * old:
+            return f"{1000 / new:.1f} tokens/s together instead of {1000 / old:.1f}"
+        return ""
+    if candidate.token_ms <= WORTH * current.token_ms:
+        return f"{candidate.token_ms:.1f} ms instead of {current.token_ms:.1f} ms"
     return ""
 
 
@@ -64,9 +69,3 @@ def fits_beside(
         if ranges and memory_of(manifest, ranges, max(context, current.context)) > item.memory_bytes:
             return False
     return True
-
-
-def _cost(prediction: Prediction, objective: str) -> float:
-    if objective == "throughput":
-        return max(prediction.stage_ms, default=0.0)
-    return prediction.token_ms

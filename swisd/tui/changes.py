@@ -77,5 +77,7 @@ def plan_changes(before: Plan | None, after: Plan) -> Iterator[Change]:
         return
     verb = "is active" if after.active else "is being loaded"
     devices = count(len(spans_of(after)), "device")
+    if len(after.pipelines) > 1:
+        devices = f"{devices} in {len(after.pipelines)} pipelines"
     predicted = millis(after.prediction.token_ms)
     yield "info", f"plan {after.epoch} {verb}: {devices}, {predicted} ms/token predicted"

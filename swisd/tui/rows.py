@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from swisd.core.costmodel import tokens_per_s
 from swisd.core.types import Plan
 from swisd.tui import words
 from swisd.wire.messages import Digest, MemberView
@@ -63,13 +64,18 @@ class SegmentRow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One token through the swarm, predicted beside measured; 0 where there is no figure yet."""
+    """One token through the swarm, predicted beside measured; 0 where there is no figure yet.
+
+    Of several pipelines it goes through the slowest; `together_per_s` is what all are predicted to give.
+    """
 
     predicted_ms: float = 0.0
     measured_ms: float = 0.0
     links_ms: float = 0.0
     prompt_token_ms: float = 0.0
     tokens_per_s: float = 0.0
+    pipelines: int = 0
+    together_per_s: float = 0.0
 
     @property
     def gap(self) -> str:
@@ -116,6 +122,17 @@ def spans_of(plan: Plan | None) -> dict[str, list[tuple[int, int]]]:
             for member in stage.members:
                 spans[member.device].append((stage.start, stage.end))
     return dict(spans)
+
+
+def links_of(plan: Plan | None) -> list[float]:
+    """Predicted ms that a token travels in each pipeline."""
+    return _each(plan, plan.prediction.hop_ms) if plan else []
+
+
+def _each(plan: Plan, figures: Iterable[float]) -> list[float]:
+    """The sum of a figure of stages for each pipeline. Those of all lie one after another."""
+    left = iter(figures)
+    return [sum(next(left, 0.0) for _ in pipeline.stages) for pipeline in plan.pipelines]
 
 
 def total_units(plan: Plan | None) -> int:
@@ -241,10 +258,21 @@ def totals(digest: Digest | None, plan: Plan | None) -> Totals:
     return Totals(
         predicted_ms=prediction.token_ms if prediction else 0.0,
         measured_ms=digest.token_ms if digest and same else 0.0,
-        links_ms=sum(prediction.hop_ms) if prediction else 0.0,
+        links_ms=_slowest_links(plan),
         prompt_token_ms=prediction.prompt_token_ms if prediction else 0.0,
         tokens_per_s=sum(s.tokens_per_s for s in digest.sessions if not s.waiting) if digest else 0.0,
+        pipelines=len(plan.pipelines) if plan else 0,
+        together_per_s=tokens_per_s(plan.prediction, plan.pipelines) if plan else 0.0,
     )
+
+
+def _slowest_links(plan: Plan | None) -> float:
+    """Predicted ms that a token travels in the pipeline in which it takes longest."""
+    if plan is None:
+        return 0.0
+    links = links_of(plan)
+    times = [stages + link for stages, link in zip(_each(plan, plan.prediction.stage_ms), links, strict=True)]
+    return max(zip(times, links, strict=True), default=(0.0, 0.0))[1]
 
 
 def session_rows(digest: Digest | None, histories: Mapping[str, tuple[float, ...]]) -> tuple[SessionRow, ...]:

@@ -4,6 +4,7 @@ No Textual here: these commands must start at once.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from swisd.core.types import Plan
 from swisd.tui import words
@@ -13,6 +14,7 @@ from swisd.tui.qr import qr_lines
 from swisd.tui.rows import (
     DeviceRow,
     device_rows,
+    links_of,
     name_of,
     names_of,
     predicted_of,
@@ -31,6 +33,7 @@ _SHARDS = [
     Column("predicted ms", right=True),
     Column("measured ms", right=True),
 ]
+_NUMBERED = [Column("pipeline"), *_SHARDS]
 _DEVICES = [
     Column("device"),
     Column("state"),
@@ -158,7 +161,9 @@ def plan_line(plan: Plan) -> str:
     """The plan in one line: epoch, state, model, context, objective."""
     state = "active" if plan.active else "being loaded" if plan.pipelines else "without a pipeline"
     context = f", context {plan.context} tokens" if plan.context else ""
-    return f"Plan {plan.epoch}, {state}: {words.clean(plan.model_id)}{context}, chosen for {plan.objective}"
+    several = f", {len(plan.pipelines)} pipelines" if len(plan.pipelines) > 1 else ""
+    model = words.clean(plan.model_id)
+    return f"Plan {plan.epoch}, {state}: {model}{context}, chosen for {plan.objective}{several}"
 
 
 def _page(blocks: list[list[str]]) -> str:
@@ -173,42 +178,45 @@ def _shards(plan: Plan, digest: Digest | None, you: str) -> list[str]:
     """One row for each device of the plan, in its order, also those that the digest does not know."""
     rows = {row.device: row for row in _rows(plan, digest, you)} if digest else {}
     total = max(stage.end for pipeline in plan.pipelines for stage in pipeline.stages)
-    figures = totals(digest, plan)
     predicted = predicted_of(plan)
-    body: list[tuple[str, str, str, str]] = []
-    for device, spans in spans_of(plan).items():
-        row = rows.get(device)
-        name = f"{row.letter} {row.name}" if row else name_of(device, {})
-        body.append(
-            (
-                name,
-                words.units(spans, total),
-                words.millis(predicted.get(device, 0.0)),
-                words.millis(row.measured_ms if row else 0.0),
+    body: list[tuple[str, str, str, str, str]] = []
+    for number, (pipeline, links) in enumerate(zip(plan.pipelines, links_of(plan), strict=True), start=1):
+        for device, spans in spans_of(replace(plan, pipelines=(pipeline,))).items():
+            row = rows.get(device)
+            body.append(
+                (
+                    str(number),
+                    f"{row.letter} {row.name}" if row else name_of(device, {}),
+                    words.units(spans, total),
+                    words.millis(predicted.get(device, 0.0)),
+                    words.millis(row.measured_ms if row else 0.0),
+                )
             )
-        )
-    if figures.links_ms > 0:
-        body.append(("links between them", "", words.millis(figures.links_ms), words.NONE))
-    return table(_SHARDS, body)
+        if links > 0:
+            body.append((str(number), "links between them", "", words.millis(links), words.NONE))
+    if len(plan.pipelines) > 1:
+        return table(_NUMBERED, body)
+    return table(_SHARDS, [cells[1:] for cells in body])
 
 
 def _totals(plan: Plan, digest: Digest | None) -> list[str]:
     figures = totals(digest, plan)
+    several = len(plan.pipelines) > 1
     columns = [
-        Column("one token"),
+        Column("one token, slowest pipeline" if several else "one token"),
         Column("predicted", right=True),
         Column("measured", right=True),
         Column(""),
     ]
     rates = words.per_second(figures.predicted_ms), words.per_second(figures.measured_ms)
-    return table(
-        columns,
-        [
-            ("ms/token", words.millis(figures.predicted_ms), words.millis(figures.measured_ms), figures.gap),
-            ("tokens/s", words.rate(rates[0]), words.rate(rates[1]), ""),
-            ("ms/prompt token", words.millis(figures.prompt_token_ms), "", ""),
-        ],
-    )
+    body = [
+        ("ms/token", words.millis(figures.predicted_ms), words.millis(figures.measured_ms), figures.gap),
+        ("tokens/s", words.rate(rates[0]), words.rate(rates[1]), ""),
+        ("ms/prompt token", words.millis(figures.prompt_token_ms), "", ""),
+    ]
+    if several:
+        body.append(("tokens/s of all, kept busy", words.rate(figures.together_per_s), "", ""))
+    return table(columns, body)
 
 
 def _verdicts(plan: Plan, digest: Digest | None) -> list[str]:

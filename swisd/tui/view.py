@@ -183,6 +183,11 @@ def plan_hint(view: SwarmView) -> str:
         if not gone:
             return ""
         who = ", ".join(f"{name} ({state})" for name, state in gone)
+        stopped = sorted({s.pipeline for s in view.segments if s.trouble in ("lost", "failed", "left")})
+        if len(stopped) < len(plan.pipelines):
+            numbers = ", ".join(str(number + 1) for number in stopped)
+            what = "Pipeline" if len(stopped) == 1 else "Pipelines"
+            return f"{what} {numbers} of plan {plan.epoch} cannot go on without {who}, the others go on."
         return f"Plan {plan.epoch} cannot go on without {who}; the host makes another."
     fetching = [row for row in rows if row.state.startswith("fetching")]
     if fetching:

@@ -399,11 +399,14 @@ def test_a_line_per_event_and_no_line_twice() -> None:
     lines: list[str] = []
     printer = Printer(lines.append)
     active = replace(PLAN, active=True, prediction=Prediction(12.34, 1, (), ()))
+    a_pipeline = Pipeline((Stage(0, 4, (Member(ANN),)),))
+    replicas = replace(active, epoch=4, pipelines=(a_pipeline, a_pipeline))
     for event in (Notice("info", "hello"), Notice("info", "hello"), Notice("error", "no disk"), DIGEST, PLAN,
-                  active, BusChanged(True), BusChanged(False, "gone")):  # fmt: skip
+                  active, replicas, BusChanged(True), BusChanged(False, "gone")):  # fmt: skip
         printer(event)
     assert [line.split(" ", 1)[1] for line in lines] == [
         "hello", "error: no disk", "plan 3 is in force: 12.3 ms/token predicted",
+        "plan 4 is in force: 2 pipelines, 12.3 ms/token predicted",
         "not connected to the bus: gone",
     ]  # fmt: skip
 

@@ -10,9 +10,12 @@ from swisd.core.costmodel import (
     PROMPT_ROWS,
     Links,
     Unpriced,
+    bottlenecks_ms,
     explain,
     predict,
+    together_ms,
     token_bytes,
+    tokens_per_s,
     unit_bytes,
 )
 from swisd.core.types import Member, PeerLink, Pipeline, Prediction, Stage
@@ -104,6 +107,24 @@ def test_of_several_pipelines_the_slowest_is_told():
     assert len(both.stage_ms) == 2
 
 
+def test_of_each_pipeline_the_busiest_device_limits_the_tokens():
+    ring, solo = a_pipeline((0, 2, "a"), (2, 5, "b"), (5, 6, "a")), a_pipeline((0, 6, "c"))
+    prediction = Prediction(12.0, 1.0, (3.0, 4.0, 2.0, 10.0), (1.5, 1.5, 0.0, 0.0))
+    assert bottlenecks_ms(prediction, [ring, solo]) == [5.0, 10.0]
+    assert tokens_per_s(prediction, [ring, solo]) == pytest.approx(200.0 + 100.0)
+    assert together_ms(prediction, [ring, solo]) == pytest.approx(1000 / 300)
+
+
+def test_what_pipelines_give_together_is_unknown_without_figures():
+    ring = a_pipeline((0, 2, "a"), (2, 5, "b"), (5, 6, "a"))
+    for prediction, pipelines in (
+        (Prediction(0.0, 0.0, (), ()), [ring]),
+        (Prediction(1.0, 1.0, (3.0, 4.0, 2.0), ()), [ring, ring]),
+        (Prediction(1.0, 1.0, (3.0,), ()), []),
+    ):
+        assert tokens_per_s(prediction, pipelines) == together_ms(prediction, pipelines) == 0.0
+
+
 def test_a_plan_for_devices_that_cannot_run_it_has_no_price():
     manifest = a_manifest(4)
     whole = [a_pipeline((0, 6, "a"))]
@@ -129,6 +150,13 @@ def test_totals_are_explained_in_one_line():
     assert text == (
         "25.0 ms per token (40.0 tokens/s): computing 20.0 ms in 3 stages, travelling 5.0 ms in 2 hops, "
         "slowest stage 10.0 ms; 3.0 ms per prompt token"
+    )
+    several = explain(
+        Prediction(25.0, 3.0, (20.0, 25.0), (0.0, 0.0)), [a_pipeline((0, 6, name)) for name in "ab"]
+    )
+    assert several == (
+        "2 pipelines, together 90.0 tokens/s; in the slowest 25.0 ms per token (40.0 tokens/s) "
+        "and 3.0 ms per prompt token"
     )
     assert "1 stage," in explain(Prediction(10.0, 1.0, (10.0,), (0.0,)))
     assert explain(Prediction(0.0, 0.0, (), ())) == "nothing is planned"

@@ -14,8 +14,9 @@ from swisd.core.model import Manifest
 from swisd.core.placement import Placement, Wish, place
 from swisd.core.placement.exact import search_exact
 from swisd.core.placement.large import search_large
+from swisd.core.placement.objectives import solve
 from swisd.core.placement.table import Table
-from swisd.core.types import Capability, Objective
+from swisd.core.types import Capability, Objective, Pipeline
 
 CONTEXT = 1024
 MS = st.integers(1, 40).map(lambda quarters: quarters / 4)  # coarse, so that ties happen
@@ -53,18 +54,18 @@ def swarms(draw: st.DrawFn, most: int = 4) -> list[Capability]:
     return devices
 
 
-def rings(placement: Placement) -> tuple[str, ...]:
+def ring_of(pipeline: Pipeline) -> tuple[str, ...]:
     """The devices in the order of the ring, the driver first."""
-    stages = placement.pipelines[0].stages
+    stages = pipeline.stages
     return tuple(stage.device for stage in (stages if len(stages) == 1 else stages[:-1]))
 
 
-def the_plan(placement: Placement, plans: list[Plan]) -> Plan:
+def the_plan(pipeline: Pipeline, plans: list[Plan]) -> Plan:
     """The same plan among all plans of brute force."""
-    stages = placement.pipelines[0].stages
+    stages = pipeline.stages
     counts = tuple(stage.end - stage.start for stage in (stages if len(stages) == 1 else stages[:-1]))
     first = counts[0] - (2 if len(stages) == 1 else 1)
-    key = (rings(placement), (first, *counts[1:]))
+    key = (ring_of(pipeline), (first, *counts[1:]))
     return next(plan for plan in plans if (plan.ring, plan.counts) == key)
 
 
@@ -100,7 +101,6 @@ def test_up_to_eight_devices_the_plan_is_the_optimum_of_brute_force(manifest, de
     plans = list(all_plans(manifest, devices, host, CONTEXT))
     goals = {
         "latency": lambda plan: (plan.token, len(plan.ring)),
-        "throughput": lambda plan: (plan.bottleneck, plan.token, len(plan.ring)),
         "spread": lambda plan: (-len(plan.ring), plan.longest, plan.token),
     }
     for objective, goal in goals.items():
@@ -110,10 +110,30 @@ def test_up_to_eight_devices_the_plan_is_the_optimum_of_brute_force(manifest, de
             assert placement.pipelines == () and placement.problem
             continue
         assert placement.problem == ""
-        check_pipeline(manifest, placement.pipelines[0], devices, CONTEXT)
-        chosen = the_plan(placement, plans)
+        (pipeline,) = placement.pipelines
+        check_pipeline(manifest, pipeline, devices, CONTEXT)
+        chosen = the_plan(pipeline, plans)
         assert goal(chosen) == min(map(goal, plans))
         assert placement.prediction.token_ms == pytest.approx(chosen.token / 1e6, abs=1e-4)
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(manifest=manifests(), devices=swarms(5), host=st.integers(0, 3))
+def test_a_single_pipeline_for_throughput_is_the_optimum_of_brute_force(manifest, devices, host):
+    host = devices[host % len(devices)].device
+    plans = list(all_plans(manifest, devices, host, CONTEXT))
+    table = Table(manifest, MODEL, devices, Links(devices, host), CONTEXT)
+    solution = solve(table, "throughput")
+    if solution is None:
+        assert not plans
+        return
+    pipeline = table.pipeline(solution)
+    check_pipeline(manifest, pipeline, devices, CONTEXT)
+
+    def goal(plan: Plan) -> tuple[int, int, int]:
+        return plan.bottleneck, plan.token, len(plan.ring)
+
+    assert goal(the_plan(pipeline, plans)) == min(map(goal, plans))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -185,8 +205,9 @@ def test_the_order_of_the_input_does_not_matter_and_no_offer_is_exceeded(manifes
     assert all(verdict.reason for verdict in first.verdicts)
     if first.pipelines:
         assert 512 <= first.context <= 4096
-        check_pipeline(manifest, first.pipelines[0], devices, first.context)
-        assert used == set(rings(first))
+        for pipeline in first.pipelines:
+            check_pipeline(manifest, pipeline, devices, first.context)
+        assert sorted(used) == sorted(device for pipeline in first.pipelines for device in ring_of(pipeline))
     else:
         assert first.problem and not used and first.context == 0
 
@@ -242,10 +263,11 @@ def test_a_thousand_devices_get_a_valid_plan(objective: Objective, sizes):
     manifest = a_manifest([size * MIB for size in sizes])
     devices = random_swarm(1000, 1, 14, 60)
     placement = place(manifest, MODEL, devices, devices[0].device, Wish(CONTEXT, CONTEXT, objective))
-    check_pipeline(manifest, placement.pipelines[0], devices, placement.context)
+    for pipeline in placement.pipelines:
+        check_pipeline(manifest, pipeline, devices, placement.context)
     assert len(placement.verdicts) == 1000
     if objective == "spread":
-        assert len(rings(placement)) == 17  # a driver and a device for each layer
+        assert len(ring_of(placement.pipelines[0])) == 17  # a driver and a device for each layer
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -285,7 +307,7 @@ def test_memory_that_only_just_suffices_is_found_among_many():
     devices.append(a_device("f" * 16, HEAD_MIB + EMBED_MIB, profile=a_profile(9.0)))
     placement = place(a_manifest(11), MODEL, devices, "f" * 16, Wish(512))
     assert placement.pipelines[0].driver == "f" * 16
-    assert len(rings(placement)) == 12
+    assert len(ring_of(placement.pipelines[0])) == 12
 
 
 def test_layers_that_fit_in_one_order_only_are_found_among_many():
@@ -296,7 +318,7 @@ def test_layers_that_fit_in_one_order_only_are_found_among_many():
     manifest = a_manifest([20 * MIB, *[5 * MIB] * 9])
     placement = place(manifest, MODEL, devices, "f" * 16, Wish(512))
     check_pipeline(manifest, placement.pipelines[0], devices, 512)
-    assert rings(placement)[:2] == ("f" * 16, "e" * 16)
+    assert ring_of(placement.pipelines[0])[:2] == ("f" * 16, "e" * 16)
 
 
 def test_a_model_of_very_many_uneven_layers_is_planned():

@@ -46,11 +46,32 @@ def test_twice_the_context_is_worth_a_change():
     assert "instead of 1024" in worthwhile(a_price(1.0), PLAN, a_price(2.0), OTHER, 2 * PLAN.context)
 
 
-def test_throughput_looks_at_the_slowest_stage():
+def test_throughput_looks_at_the_busiest_device_with_all_its_stages():
     plan = replace(PLAN, objective="throughput")
-    now = a_price(10.0, 5.0, 4.0)
-    assert worthwhile(now, plan, a_price(1.0, 5.0), OTHER, 1) == ""
-    assert worthwhile(now, plan, a_price(99.0, 4.0, 4.0), OTHER, 1) == "4.0 ms instead of 5.0 ms"
+    now = a_price(10.0, 3.0, 4.0, 2.0)  # the driver runs the first and the last stage: 5 ms
+    assert worthwhile(now, plan, a_price(1.0, 1.0, 5.0, 0.0), OTHER, 1) == ""
+    assert worthwhile(now, plan, a_price(1.0, 4.0, 4.0, 1.0), OTHER, 1) == ""
+    better = worthwhile(now, plan, a_price(99.0, 3.0, 4.0, 1.0), OTHER, 1)
+    assert better == "250.0 tokens/s together instead of 200.0"
+
+
+def test_throughput_counts_all_pipelines_together():
+    one = replace(a_plan((0, 6, 1)), objective="throughput")
+    two = (*one.pipelines, *a_plan((0, 6, 2)).pipelines)
+    alone, both = a_price(5.0, 5.0), a_price(10.0, 5.0, 10.0)
+    assert worthwhile(alone, one, both, two, 1) == "300.0 tokens/s together instead of 200.0"
+    # And back, when a device of one of them has become slow.
+    assert worthwhile(both, replace(one, pipelines=two), alone, one.pipelines, 1) == ""
+    slow = a_price(100.0, 100.0, 10.0)
+    assert worthwhile(slow, replace(one, pipelines=two), alone, one.pipelines, 1).startswith("200.0 tokens/s")
+    little = a_price(50.0, 5.0, 50.0)
+    assert worthwhile(alone, one, little, two, 1) == ""
+
+
+def test_figures_that_are_missing_are_no_reason_for_a_change():
+    plan = replace(PLAN, objective="throughput")
+    assert worthwhile(a_price(0.0), plan, a_price(1.0, 1.0), OTHER, 1) == ""
+    assert worthwhile(a_price(9.0, 9.0), plan, a_price(0.0), OTHER, 1) == ""
 
 
 def test_spread_follows_the_set_of_devices():

@@ -11,6 +11,7 @@ from swisd.sim.toy import toy_manifest
 from swisd.sim.world import Speed
 
 MIB = 1 << 20
+EVEN = Speed(3.0, 4.0)
 
 
 class Several:
@@ -22,7 +23,11 @@ class Several:
         self.invariants.limits = self.world.limits
         self.ids = [
             self.world.add(
-                f"d{number}", memory_bytes=mib * MIB, speed=Speed(3.0, 4.0), holds=True, objective="throughput"
+                f"d{number}",
+                memory_bytes=mib * MIB,
+                speed=Speed(3.0, 4.0),
+                holds=True,
+                objective="throughput",
             )
             for number, mib in enumerate(memory_mib, 1)
         ]
@@ -47,7 +52,7 @@ def test_devices_that_hold_the_whole_model_are_pipelines_of_their_own_and_share_
     swarm = Several(200, 200, 200)
     assert [len(pipeline.stages) for pipeline in swarm.plan.pipelines] == [1, 1, 1]
     for _ in range(6):
-        swarm.world.ask((3, 1, 4), 60)
+        swarm.world.ask((3, 1, 4), 400)
         swarm.world.run(0.7)  # the digest has told of it
     assert set(swarm.driven().values()) == {2}
     assert run_to_end(swarm.world, 120.0)
@@ -72,19 +77,24 @@ def test_sessions_of_a_lost_pipeline_go_on_in_another_and_the_others_notice_noth
     assert len(swarm.plan.pipelines) == 3  # it is back
 
 
-def test_pairs_that_need_each_other_mend_themselves_from_who_has_no_part():
+def test_a_pair_that_lost_a_half_hands_its_sessions_to_the_other_pair():
     swarm = Several(75, 75, 75, 75)
     assert sorted(len(pipeline.devices) for pipeline in swarm.plan.pipelines) == [2, 2]
-    newcomer = swarm.world.add("late", memory_bytes=75 * MIB, speed=Speed(3.0, 4.0), objective="throughput")
-    swarm.world.run(20.0)
-    assert swarm.plan.number_of(newcomer) is None
     keys = [swarm.world.ask((3, 1, number), 60) for number in range(4)]
     swarm.world.run(0.3)
-    (lost,) = (swarm.plan.pipelines[number].devices - {swarm.ids[0]} - set(swarm.plan.drivers) for number in (1,))
-    swarm.world.kill(next(iter(lost)))
+    assert all(swarm.driven().values())
+    pipeline = next(item for item in swarm.plan.pipelines if swarm.ids[0] not in item.devices)
+    lost = next(device for device in pipeline.devices if device != pipeline.driver)
+    swarm.world.kill(lost)
+    swarm.world.run(1.0)
+    assert [item.devices for item in swarm.plan.pipelines] == [
+        item.devices for item in swarm.plan.pipelines if swarm.ids[0] in item.devices
+    ]
     assert run_to_end(swarm.world, 120.0)
     assert all(swarm.world.streams[key].ended.finish == "length" for key in keys)  # type: ignore[union-attr]
-    assert len(swarm.plan.pipelines) == 2 and swarm.plan.number_of(newcomer) is not None
+    swarm.world.restart(lost)
+    swarm.world.run(30.0)
+    assert len(swarm.plan.pipelines) == 2
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -34,13 +34,14 @@ def dashboard(events: list[SwarmEvent]) -> Dashboard:
         (scenes.alone, ()),
         (scenes.running, ()),
         (scenes.covered, ()),
+        (scenes.replicas, ()),
         (scenes.broken, ()),
         (scenes.lost_bus, ()),
         (scenes.alone, ("j",)),
         (scenes.running, ("question_mark",)),
         (scenes.running, ("q",)),
     ],
-    ids=["empty", "alone", "running", "covered", "broken", "lost_bus", "join", "help", "leave"],
+    ids=["empty", "alone", "running", "covered", "replicas", "broken", "lost_bus", "join", "help", "leave"],
 )
 def test_screen(
     snap_compare: Callable[..., bool],

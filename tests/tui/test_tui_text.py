@@ -68,6 +68,11 @@ def test_who_stands_in_for_whom_is_shown(render, name):
     assert all(len(line) <= 80 for line in text.splitlines()[start : start + 7])
 
 
+@pytest.mark.parametrize(("render", "name"), [(plan_of, "plan_replicas"), (status_of, "status_replicas")])
+def test_several_pipelines_are_told_apart(render, name):
+    assert render(scenes.replicas()) == golden(f"{name}.txt")
+
+
 def test_status_of_a_swarm_in_trouble():
     events = scenes.broken()
     text = render_status(last(events, Digest), last(events, Plan))

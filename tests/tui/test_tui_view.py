@@ -65,6 +65,15 @@ def test_totals_put_predicted_beside_measured():
     assert totals.tokens_per_s == pytest.approx(16.7 * 1.8)
 
 
+def test_totals_of_several_pipelines_are_those_of_the_slowest_and_of_all_together():
+    totals = folded(*scenes.replicas()).totals
+    assert (totals.predicted_ms, totals.measured_ms, totals.links_ms) == (62.4, 65.5, 0.0)
+    # The busiest device of the first is the pi with both its stages, and the phone, 20 ms each.
+    assert totals.together_per_s == pytest.approx(1000 / 20.0 + 1000 / 62.4)
+    alone = replace(scenes.plan(), prediction=Prediction(57.9, 9.4, (), (1.3, 2.6, 2.1)))
+    assert folded(alone).totals.links_ms == pytest.approx(6.0)
+
+
 def test_a_figure_measured_under_another_epoch_is_not_shown():
     view = folded(scenes.plan(epoch=8), scenes.digest(9, scenes.laptop(), epoch=7, token_ms=60.1))
     assert view.totals.measured_ms == 0.0
@@ -102,6 +111,11 @@ def test_a_host_that_started_over_is_believed_after_a_silence():
 def test_an_old_or_repeated_plan_changes_nothing():
     view = folded(scenes.digest(1, scenes.laptop()), scenes.plan(epoch=7))
     assert folded(scenes.plan(epoch=6), scenes.plan(epoch=7), view=view) is view
+
+
+def test_a_plan_of_several_pipelines_says_how_many():
+    plan = next(event for event in scenes.replicas() if isinstance(event, Plan) and event.epoch == 9)
+    assert texts(folded(plan)) == ["plan 9 is active: 3 devices in 2 pipelines, 62.4 ms/token predicted"]
 
 
 def test_a_plan_that_becomes_active_in_its_epoch_is_taken():
@@ -212,6 +226,15 @@ def test_hints_about_the_plan():
     lost = scenes.digest(99, scenes.laptop(), scenes.pi(), scenes.phone(liveness="dead"))
     assert plan_hint(folded(lost, view=ready)) == (
         "Plan 7 cannot go on without anas-old-phone (lost); the host makes another."
+    )
+    both = folded(*scenes.replicas())
+    lost = scenes.digest(99, scenes.laptop(), scenes.pi(), scenes.phone(liveness="dead"), epoch=9)
+    assert plan_hint(folded(lost, view=both)) == (
+        "Pipeline 1 of plan 9 cannot go on without anas-old-phone (lost), the others go on."
+    )
+    lost = scenes.digest(99, scenes.laptop(liveness="dead"), scenes.phone(liveness="dead"), epoch=9)
+    assert plan_hint(folded(lost, view=both)) == (
+        "Plan 9 cannot go on without anas-old-phone (lost), kitchen-laptop (lost); the host makes another."
     )
     assert plan_hint(folded(*scenes.broken())) == "Plan 8 is being loaded: 0 of 3 devices ready."
     none = replace(

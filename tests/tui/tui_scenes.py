@@ -46,10 +46,11 @@ def netbook(**fields: object) -> MemberView:
     return member(NETBOOK, "attic-netbook", **(base | {"state": "idle"} | fields))
 
 
-def plan(epoch: int = 7, active: bool = True, verdicts: tuple[Verdict, ...] = ()) -> Plan:
-    def stage(start: int, end: int, device: str) -> Stage:
-        return Stage(start, end, (Member(device),))
+def a_stage(start: int, end: int, device: str) -> Stage:
+    return Stage(start, end, (Member(device),))
 
+
+def plan(epoch: int = 7, active: bool = True, verdicts: tuple[Verdict, ...] = ()) -> Plan:
     return Plan(
         epoch=epoch,
         host=LAPTOP,
@@ -59,7 +60,14 @@ def plan(epoch: int = 7, active: bool = True, verdicts: tuple[Verdict, ...] = ()
         context=2048,
         objective="latency",
         pipelines=(
-            Pipeline((stage(0, 13, LAPTOP), stage(13, 22, PI), stage(22, 31, PHONE), stage(31, 32, LAPTOP))),
+            Pipeline(
+                (
+                    a_stage(0, 13, LAPTOP),
+                    a_stage(13, 22, PI),
+                    a_stage(22, 31, PHONE),
+                    a_stage(31, 32, LAPTOP),
+                )
+            ),
         ),
         prediction=Prediction(57.9, 9.4, (17.2, 18.1, 11.0, 3.6), (1.3, 2.6, 2.1, 2.0)),
         verdicts=verdicts,
@@ -134,6 +142,34 @@ def covered() -> list[SwarmEvent]:
     )
     chosen = replace(plan(verdicts=VERDICTS), spares=spares)
     return [*running(), chosen, digest(60, *members, token_ms=60.1, uncovered=(LAPTOP,))]
+
+
+def replicas() -> list[SwarmEvent]:
+    """The pi and the phone run one pipeline, the laptop another one by itself."""
+    chosen = replace(
+        plan(epoch=9),
+        objective="throughput",
+        pipelines=(
+            Pipeline((a_stage(0, 17, PI), a_stage(17, 31, PHONE), a_stage(31, 32, PI))),
+            Pipeline((a_stage(0, 32, LAPTOP),)),
+        ),
+        prediction=Prediction(62.4, 9.4, (16.0, 20.0, 4.0, 62.4), (2.5, 2.5, 0.0, 0.0)),
+        verdicts=(
+            Verdict(LAPTOP, True, "runs the whole model in pipeline 2 of 2: 62.4 ms per token"),
+            Verdict(
+                PI, True, "runs the embedding, layers 1-16 and the head in pipeline 1 of 2: 0.9 ms per layer"
+            ),
+            Verdict(PHONE, True, "runs layers 17-30 in pipeline 1 of 2: 1.4 ms per layer"),
+            Verdict(
+                NETBOOK,
+                False,
+                "left out: it cannot hold the model by itself, and no pipeline would be much faster with it",
+            ),
+        ),
+    )
+    members = (laptop(stage_ms=60.0), pi(stage_ms=21.0), phone(stage_ms=19.5), netbook())
+    speeds = (session(3, 40, 15.1), session(10, 60, 21.0))
+    return [*running(), chosen, digest(60, *members, epoch=9, token_ms=65.5, sessions=speeds)]
 
 
 def broken() -> list[SwarmEvent]:

@@ -1,5 +1,7 @@
 """Which device runs which units of a model: the optimum of the cost model for up to eight devices.
 
+There is one pipeline, but for throughput there may be several (see `replicas`).
+
 The context wanted is tried first. Only where no plan at all can hold it, whatever the objective, it shrinks
 to the largest step of `CONTEXT_STEP` tokens for which a plan exists, not below `Wish.min_context`; it is
 never shortened for speed. With the context fixed, the objective decides (see `objectives`).
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from swisd.core.costmodel import Links, predict
 from swisd.core.model import Manifest
 from swisd.core.placement.objectives import feasible, solve
+from swisd.core.placement.replicas import replicate
 from swisd.core.placement.table import Table
 from swisd.core.placement.verdicts import plan_problem, verdicts_with_plan, verdicts_without
 from swisd.core.types import Capability, DeviceId, Objective, Pipeline, Prediction, Sha, Verdict
@@ -57,9 +60,10 @@ def place(
         table = Table(manifest, model, devices, links, context)
         solution = solve(table, wish.objective)
         if solution is not None:
-            pipelines = (table.pipeline(solution),)
+            solutions = replicate(table, solution) if wish.objective == "throughput" else (solution,)
+            pipelines = tuple(table.pipeline(item) for item in solutions)
             prediction = predict(manifest, model, devices, host, pipelines)
-            verdicts = verdicts_with_plan(table, solution, devices, wish.objective, prediction.token_ms)
+            verdicts = verdicts_with_plan(table, solutions, devices, wish.objective, prediction.token_ms)
             return Placement(pipelines, context, prediction, verdicts)
     least = min(wish.min_context, wish.context, manifest.context)
     table = Table(manifest, model, devices, links, least)

@@ -1,27 +1,25 @@
 """What "best" means: each objective as a search for the least latency under limits.
 
-`latency` has no limits. `throughput` minimises the bottleneck: how long the busiest device (its stages of
-one token together) or the busiest link (bytes over bandwidth; round trips do not keep it busy) is occupied
-by one token. Sending overlaps with computing, so with many steps in flight a token leaves the pipeline every
-bottleneck. `spread` uses as many devices as can hold a layer and minimises the largest time a device spends
-on its layers beyond its first one, which shares them out in proportion to speed as far as memory allows.
-A bottleneck is found by bisection over its possible values; ties go to the lower latency.
+`latency` has no limits. `throughput` minimises the bottleneck of one pipeline (see `bottleneck`; for several
+pipelines see `replicas`). `spread` uses as many devices as can hold a layer and minimises the largest time a
+device spends on its layers beyond its first one, which shares them out in proportion to speed as far as
+memory allows. A bottleneck is found by bisection over its possible values; ties go to the lower latency.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from swisd.core.costmodel import DEFAULT_LINK
+from swisd.core.placement.bottleneck import Bottlenecks
 from swisd.core.placement.exact import MOST_EXACT, search_exact, tractable
 from swisd.core.placement.large import search_large
-from swisd.core.placement.table import BANNED, Limits, Solution, Table, nanoseconds
+from swisd.core.placement.table import Limits, Solution, Table
 from swisd.core.types import Objective
 
 
 def solve(table: Table, objective: Objective) -> Solution | None:
     """The best plan for an objective: the optimum for up to `MOST_EXACT` devices, a good one for more."""
     if objective == "throughput":
-        return _throughput(table)
+        return throughput(table)
     if objective == "spread":
         return _spread(table)
     return _search(table, table.free())
@@ -53,18 +51,30 @@ def _search(table: Table, limits: Limits, quick: bool = False) -> Solution | Non
     return search_large(table, limits, quick)
 
 
-def _least(table: Table, thresholds: Sequence[int], limits: Callable[[int], Limits]) -> Solution | None:
-    """The plan of least latency under the smallest threshold that has one, found by bisection."""
-    low, high = 0, len(thresholds)
+def _least(
+    table: Table,
+    thresholds: Sequence[int],
+    limits: Callable[[int], Limits],
+    low: int = 0,
+    quick: bool = False,
+) -> Solution | None:
+    """The plan of least latency under the smallest threshold that has one, found by bisection.
+
+    None of the thresholds before `low` has one. With `quick`, of many devices any plan under the threshold.
+    """
+    high = len(thresholds)
     best: Solution | None = None
+    step = 1 if low else high
     while low < high:
-        middle = (low + high) // 2
+        # A lower bound is the answer more often than not, so bisection draws away from it slowly.
+        middle = min(low + step - 1, (low + high) // 2)
+        step *= 4
         found = _search(table, limits(thresholds[middle]), quick=True)
         if found is None:
             low = middle + 1
         else:
             best, high = found, middle
-    if best is None or _few(table):
+    if best is None or quick or _few(table):
         return best
     return _search(table, limits(thresholds[high]))
 
@@ -76,28 +86,14 @@ def _layers_within(budget: int, layer: int, table: Table) -> int:
     return min(budget // layer, table.layers) if layer else table.layers
 
 
-def _throughput(table: Table) -> Solution | None:
-    rows = range(len(table))
-    free = table.free()
-    alone = [table.alone(row, free) for row in rows]
-    fixed = [*((table.run[row], row) for row in rows), *((table.driving(row), row) for row in rows)]
-    busy = {cost + count * table.layer[row] for cost, row in fixed for count in range(table.layers + 1)}
-    known = {link for peers in table.links.peers.values() for link in peers.values()} | {DEFAULT_LINK}
-    transfers = {nanoseconds(link.transfer_ms(table.size)) for link in known}
+def throughput(table: Table, quick: bool = False) -> Solution | None:
+    """The pipeline with the smallest bottleneck, and of those with the least latency.
 
-    def limits(bottleneck: int) -> Limits:
-        within = [_layers_within(bottleneck - table.run[row], table.layer[row], table) for row in rows]
-        driving = [_layers_within(bottleneck - table.driving(row), table.layer[row], table) for row in rows]
-        return replace(
-            free,
-            worker_most=tuple(max(count, 0) for count in within),
-            driver_most=tuple(driving),
-            alone=tuple(cost <= bottleneck for cost in alone),
-            transfer_ns=bottleneck,
-        )
-
-    values = {value for value in busy | transfers | set(alone) if value < BANNED}
-    return _least(table, sorted(values), limits)
+    `quick`: of more than `MOST_EXACT` devices, the first one found that has it.
+    """
+    bottlenecks = Bottlenecks(table)
+    low = bottlenecks.least(bottlenecks.rows)
+    return _least(table, bottlenecks.values, bottlenecks.limits, low, quick)
 
 
 def _spread(table: Table) -> Solution | None:

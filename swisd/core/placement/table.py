@@ -6,9 +6,10 @@ that could take part are rows of the table; they are sorted by id, so the order 
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
-from swisd.core.costmodel import Links, profile_of, token_bytes, unit_bytes
+from swisd.core.costmodel import Link, Links, profile_of, token_bytes, unit_bytes
 from swisd.core.model import Manifest
 from swisd.core.types import Capability, Member, Pipeline, Sha, Stage
 
@@ -91,6 +92,17 @@ class Table:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def only(self, rows: Sequence[int]) -> "Table":
+        """The same model and links with these devices alone; its rows count anew, in the order given."""
+        part = copy(self)
+        part._windows = {}
+        part.ids = [self.ids[row] for row in rows]
+        part.memory = [self.memory[row] for row in rows]
+        part.run = [self.run[row] for row in rows]
+        part.layer = [self.layer[row] for row in rows]
+        part.ends = [self.ends[row] for row in rows]
+        return part
+
     def free(self) -> Limits:
         """No limit but memory."""
         everyone = len(self.ids)
@@ -150,9 +162,17 @@ class Table:
     def hop(self, one: int, other: int, limits: Limits) -> int:
         """Nanoseconds of a token's hop."""
         link = self.links.between(self.ids[one], self.ids[other])
-        if nanoseconds(link.transfer_ms(self.size)) > limits.transfer_ns:
+        if self.wire(link) > limits.transfer_ns:
             return BANNED
         return nanoseconds(link.hop_ms(self.size))
+
+    def wire(self, link: Link) -> int:
+        """Nanoseconds for which a token keeps a link busy."""
+        return nanoseconds(link.transfer_ms(self.size))
+
+    def transfer(self, one: int, other: int) -> int:
+        """Nanoseconds for which a token keeps the link between two devices busy."""
+        return self.wire(self.links.between(self.ids[one], self.ids[other]))
 
     def hops(self, rows: Sequence[int], limits: Limits) -> list[list[int]]:
         """Hops between the given rows, as a matrix indexed by their place in `rows`; links are symmetric."""

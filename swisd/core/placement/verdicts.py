@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from swisd.core.costmodel import profile_of
 from swisd.core.model import Manifest
+from swisd.core.placement.groups import MOST_GROUPS
 from swisd.core.placement.table import BANNED, NS_PER_MS, Solution, Table
 from swisd.core.types import Capability, Objective, Sha, Verdict
 
@@ -23,20 +24,34 @@ def need(size: int) -> str:
 
 
 def verdicts_with_plan(
-    table: Table, solution: Solution, devices: Sequence[Capability], objective: Objective, token_ms: float
+    table: Table,
+    solutions: Sequence[Solution],
+    devices: Sequence[Capability],
+    objective: Objective,
+    token_ms: float,
 ) -> tuple[Verdict, ...]:
-    """One verdict per device, in the order given, for a plan in force."""
+    """One verdict per device, in the order given, for a plan in force; `token_ms` counts for one pipeline."""
     rows = {device: row for row, device in enumerate(table.ids)}
-    used = set(solution.order)
+    places = {row: place for place, solution in enumerate(solutions) for row in solution.order}
     verdicts = []
     for device in devices:
         row = rows.get(device.device)
-        if row is not None and row in used:
-            verdicts.append(Verdict(device.device, used=True, reason=_used(table, solution, row, token_ms)))
+        place = places.get(row) if row is not None else None
+        if row is not None and place is not None:
+            reason = (
+                _used(table, solutions[0], row, token_ms)
+                if len(solutions) == 1
+                else _used_beside(table, solutions, place, row)
+            )
+            verdicts.append(Verdict(device.device, used=True, reason=reason))
             continue
         reason = _unusable(table, row)
         if not reason and row is not None:
-            reason = _unwanted(table, solution, row, objective)
+            reason = (
+                _unwanted(table, solutions[0], row, objective)
+                if len(solutions) == 1
+                else _unwanted_beside(table, solutions, row)
+            )
         verdicts.append(Verdict(device.device, used=False, reason=reason))
     return tuple(verdicts)
 
@@ -100,7 +115,15 @@ def _unusable(table: Table, row: int | None) -> str:
     return ""
 
 
-def _used(table: Table, solution: Solution, row: int, token_ms: float) -> str:
+def _used_beside(table: Table, solutions: Sequence[Solution], place: int, row: int) -> str:
+    """What a device does in one of several pipelines."""
+    which, solution = f" in pipeline {place + 1} of {len(solutions)}", solutions[place]
+    if len(solution.order) == 1:
+        return f"runs the whole model{which}: {_ms(solution.cost_ns)} per token"
+    return _used(table, solution, row, 0.0, which)
+
+
+def _used(table: Table, solution: Solution, row: int, token_ms: float, which: str = "") -> str:
     place = solution.order.index(row)
     if len(solution.order) == 1:
         return f"runs the whole model: fastest on one device ({token_ms:.1f} ms per token)"
@@ -110,6 +133,7 @@ def _used(table: Table, solution: Solution, row: int, token_ms: float) -> str:
     layers = "" if not count else f"layer {end}" if count == 1 else f"layers {start + 1}-{end}"
     parts = [layers] if place else [part for part in ("the embedding", layers, "the head") if part]
     what = f"runs {', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else f"runs {parts[0]}"
+    what += which
     if not count:
         return f"{what}: drives the others"
     each = _ms(table.layer[row])
@@ -141,6 +165,20 @@ def _unwanted(table: Table, solution: Solution, row: int, objective: Objective) 
         quickest = min(table.layer[other] for other in solution.order)
         why = f"a layer takes it {_ms(table.layer[row])}, the fastest {_ms(quickest)}"
     return f"left out: using it would make each token {_ms(slower)} slower ({why})"
+
+
+def _unwanted_beside(table: Table, solutions: Sequence[Solution], row: int) -> str:
+    """Why a device that could be used is in none of several pipelines."""
+    alone = table.alone(row, table.free())
+    if alone < BANNED and len(solutions) == MOST_GROUPS:
+        return f"left out: there are {MOST_GROUPS} pipelines already, and none would be much faster with it"
+    if alone < BANNED:
+        quickest = min(solution.cost_ns for solution in solutions)
+        return (
+            f"left out: by itself it would take {_ms(alone)} per token, the fastest pipeline takes "
+            f"{_ms(quickest)}, and none would be much faster with it"
+        )
+    return "left out: it cannot hold the model by itself, and no pipeline would be much faster with it"
 
 
 def _joining(table: Table, solution: Solution, row: int) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """The plan as a bar: one coloured segment for each shard, as long as its part of the model."""
 
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from textual.content import Content
@@ -17,32 +18,37 @@ class PlanBar(Panel):
 
     def lines(self, view: SwarmView, room: int) -> list[Content]:
         self.title(_summary(view, room - len(self.TITLE) - 6))
-        out: list[Content] = []
+        # Bars of several pipelines would fill the panel: a line each, below what is said of all together.
+        # Their units are in the table of devices.
+        several = view.totals.pipelines > 1
+        bars: list[Content] = []
         for _, group in groupby(view.segments, key=lambda segment: segment.pipeline):
-            out.extend(_bar(list(group), room))
-        hint = plan_hint(view)
-        if hint:
-            out.extend(Content.styled(" " + part, "$text-accent") for part in words.wrap(hint, room - 1))
+            bars.extend(_bar(list(group), room, (_what,) if several else (_who, _units, _predicted)))
+        hint = words.wrap(plan_hint(view), room - 1)
+        said = [Content.styled(" " + part, "$text-accent") for part in hint]
         if view.segments:
-            out.append(_figures(view.totals, room))
-        out.extend(_cover(view, room))
-        return out
+            said.append(_figures(view.totals, room))
+        out = [*said, *bars] if several else [*bars, *said]
+        return [*out, *_cover(view, room)]
 
 
 def _summary(view: SwarmView, room: int) -> str:
     if view.plan is None or not view.plan.pipelines:
         return ""
     context = f", context {view.plan.context}" if view.plan.context else ""
-    tail = f"  epoch {view.plan.epoch}, for {view.plan.objective}{context}"
+    several = f", {view.totals.pipelines} pipelines" if view.totals.pipelines > 1 else ""
+    tail = f"  epoch {view.plan.epoch}, for {view.plan.objective}{several}{context}"
     model = words.shorten(words.clean(view.plan.model_id), max(8, room - len(tail)))
     return model + tail
 
 
-def _bar(segments: list[SegmentRow], room: int) -> list[Content]:
-    """Three lines of a pipeline: who, which units, predicted ms or what is wrong."""
+def _bar(
+    segments: list[SegmentRow], room: int, texts: Sequence[Callable[[SegmentRow, int], str]]
+) -> list[Content]:
+    """A pipeline with one line for each text: who, which units, predicted ms or what is wrong."""
     sizes = spread([segment.share for segment in segments], room)
     out = []
-    for text in (_who, _units, _predicted):
+    for text in texts:
         parts: list[tuple[str, str]] = []
         for segment, size in zip(segments, sizes, strict=True):
             parts.append((_inside(text(segment, size), size), fill(segment.colour)))
@@ -71,6 +77,11 @@ def _who(segment: SegmentRow, size: int) -> str:
     if size < 8:
         return segment.letter
     return f"{segment.letter} {words.shorten(segment.name, size - len(segment.letter) - 3)}"
+
+
+def _what(segment: SegmentRow, size: int) -> str:
+    """Who, and what is wrong, in one line."""
+    return _who(segment, size) if not segment.trouble else f"{segment.letter} {segment.trouble}"
 
 
 def _units(segment: SegmentRow, size: int) -> str:
@@ -120,5 +131,9 @@ def _figures(totals: Totals, room: int) -> Content:
             *measured,
         )
 
+    if totals.pipelines > 1:
+        every = f"all {words.rate(totals.together_per_s)} tokens/s"
+        said = line(f"slowest; {every}")
+        return said if said.cell_length <= room else line(every)
     links = f"{rate}, {words.millis(totals.links_ms)} ms of it links"
     return line(links) if totals.links_ms > 0 and line(links).cell_length <= room else line(rate)
