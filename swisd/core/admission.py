@@ -124,10 +124,10 @@ class Admission:
             out.extend(Publish(word, to=device) for device in self._holders(plan))
 
     def _holders(self, plan: Plan) -> list[str]:
-        """Devices that may hold rows of a session: those of its pipeline, and of one that is coming."""
-        me = self._local.device
-        plans = (plan, self._local.coming) if self._local.coming is not None else (plan,)
-        return sorted({me, *(stage.device for item in plans for stage in item.stages_of(me))})
+        """Devices that may hold rows of a session: those of its pipeline, and of a plan that is coming."""
+        me, coming = self._local.device, self._local.coming
+        there = [pipeline.devices for pipeline in coming.pipelines] if coming is not None else []
+        return sorted({me}.union(*there, (stage.device for stage in plan.stages_of(me))))
 
 
 def changed(session: str, plan: Plan | None) -> Out:
