@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from swisd.core.costmodel import Unpriced, predict, profile_of
 from swisd.core.model import Manifest
+from swisd.core.placement.verdicts import renumbered
 from swisd.core.shards import memory_of
 from swisd.core.types import Capability, DeviceId, Member, Pipeline, Plan, Spare, Units
 
@@ -117,6 +118,7 @@ def mended(
     if not pipelines:
         return None
     runs = ranges_of(pipelines)
+    number_of = {device: number for number, item in enumerate(pipelines) for device in item.devices}
     verdicts = tuple(
         replace(item, used=True, reason=f"runs what was lost with {names}")
         if item.device in runs and not item.used
@@ -124,6 +126,8 @@ def mended(
         if item.device in lost and item.device not in runs
         else replace(item, used=False, reason="left out: nobody can take the place of what its pipeline lost")
         if item.used and item.device not in runs
+        else replace(item, reason=renumbered(item.reason, number_of[item.device], len(pipelines)))
+        if item.device in number_of
         else item
         for item in plan.verdicts
     )

@@ -24,7 +24,7 @@ class Rollout:
         self.serving: Plan | None = None  # the last that was active
         self.active_at = 0.0
         self.epoch = 0  # the highest that was made or heard of
-        self.uncovered: tuple[str, ...] = ()  # devices of the plan that nobody could stand in for
+        self.uncovered: tuple[str, ...] = ()  # whose loss would end all: nobody could stand in for them
         self._told_at = 0.0  # when the plan was last published for the devices that load it
         self._progress: dict[str, tuple[float, float]] = {}  # device -> (progress, when it last moved)
         self._covered: object = None  # what the spares were chosen from
@@ -177,7 +177,10 @@ class Rollout:
         if chosen_from == self._covered:
             return
         self._covered = chosen_from
-        spares, self.uncovered = choose_spares(plan, devices, manifest)
+        spares, bare = choose_spares(plan, devices, manifest)
+        self.uncovered = (
+            bare if len(plan.pipelines) == 1 else ()
+        )  # sessions of one of several have the others
         if spares != plan.spares:
             self.tell(replace(plan, spares=spares), out)
 

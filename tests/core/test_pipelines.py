@@ -16,7 +16,7 @@ from swisd.core.failover import choose_spares, mended, patch
 from swisd.core.messages import Ask, Digest, MemberView, Out
 from swisd.core.moving import owners
 from swisd.core.request import Request
-from swisd.core.types import Capability, Pipeline, Plan, Prediction, SamplingParams
+from swisd.core.types import Capability, Pipeline, Plan, Prediction, SamplingParams, Verdict
 
 MANIFEST = a_manifest(4)  # the embedding 2 MiB, layers of 10, the head 30
 quick = settings(deadline=None, derandomize=True, max_examples=60)
@@ -169,6 +169,24 @@ def test_the_plan_says_why_devices_of_a_pipeline_that_ended_have_nothing_to_do()
     found = mended(PLAN, {an_id(3)}, devices, MANIFEST, an_id(1), {}, "cyd")
     assert found is not None and rings(found.pipelines) == [[1]]
     assert found.prediction.stage_ms and len(found.prediction.stage_ms) == 1
+
+
+def test_verdicts_number_the_pipelines_that_are_left():
+    verdicts = tuple(
+        Verdict(an_id(number), True, f"runs the whole model in pipeline {number} of 3: 8.5 ms per token")
+        for number in (1, 2, 3)
+    )
+    devices = [device(number) for number in (1, 2, 3)]
+    plan = replace(EQUAL, verdicts=verdicts)
+    two = mended(plan, {an_id(1)}, devices[1:], MANIFEST, an_id(2), {}, "ann")
+    assert two is not None
+    assert [item.reason for item in two.verdicts] == [
+        "left out: it is gone",
+        "runs the whole model in pipeline 1 of 2: 8.5 ms per token",
+        "runs the whole model in pipeline 2 of 2: 8.5 ms per token",
+    ]
+    one = mended(two, {an_id(2)}, devices[2:], MANIFEST, an_id(3), {}, "bob")
+    assert one is not None and one.verdicts[2].reason == "runs the whole model: 8.5 ms per token"
 
 
 def test_spares_are_kept_within_a_pipeline_or_by_who_has_no_part_in_any():

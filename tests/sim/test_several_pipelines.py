@@ -51,6 +51,7 @@ class Several:
 def test_devices_that_hold_the_whole_model_are_pipelines_of_their_own_and_share_the_sessions():
     swarm = Several(200, 200, 200)
     assert [len(pipeline.stages) for pipeline in swarm.plan.pipelines] == [1, 1, 1]
+    assert swarm.world.devices[swarm.ids[0]].machine.host.rollout.uncovered == ()  # each has the others
     for _ in range(6):
         swarm.world.ask((3, 1, 4), 400)
         swarm.world.run(0.7)  # the digest has told of it

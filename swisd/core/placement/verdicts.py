@@ -1,5 +1,6 @@
 """Why a device is used or left out, and why there is no plan: words for the owners of the devices."""
 
+import re
 from collections.abc import Sequence
 
 from swisd.core.costmodel import profile_of
@@ -10,6 +11,7 @@ from swisd.core.types import Capability, Objective, Sha, Verdict
 
 MEASURING = "left out: still measuring itself"
 NOT_NEEDED = "left out: not needed, the model fits on fewer, faster devices"
+PLACE_OF = r" in pipeline \d+ of \d+"
 NOTICEABLE_NS = NS_PER_MS // 10  # less than this is no reason to give a figure
 
 
@@ -54,6 +56,11 @@ def verdicts_with_plan(
             )
         verdicts.append(Verdict(device.device, used=False, reason=reason))
     return tuple(verdicts)
+
+
+def renumbered(reason: str, number: int, count: int) -> str:
+    """What a verdict says of a device whose pipeline is the one of this number (from 0) of so many by now."""
+    return re.sub(PLACE_OF, _place_of(number, count), reason)
 
 
 def verdicts_without(table: Table, devices: Sequence[Capability]) -> tuple[Verdict, ...]:
@@ -115,9 +122,13 @@ def _unusable(table: Table, row: int | None) -> str:
     return ""
 
 
+def _place_of(number: int, count: int) -> str:
+    return f" in pipeline {number + 1} of {count}" if count > 1 else ""
+
+
 def _used_beside(table: Table, solutions: Sequence[Solution], place: int, row: int) -> str:
     """What a device does in one of several pipelines."""
-    which, solution = f" in pipeline {place + 1} of {len(solutions)}", solutions[place]
+    which, solution = _place_of(place, len(solutions)), solutions[place]
     if len(solution.order) == 1:
         return f"runs the whole model{which}: {_ms(solution.cost_ns)} per token"
     return _used(table, solution, row, 0.0, which)

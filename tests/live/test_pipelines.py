@@ -1,0 +1,84 @@
+"""Several pipelines: questions at once go to different devices, and an answer outlives its own."""
+
+import asyncio
+import json
+import secrets
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from swisd.client.link import SwarmLink
+from swisd.client.reach import reach
+from swisd.core.request import Answered, Ended, Request
+from swisd.core.types import SamplingParams
+from swisd.node.home import Home
+from swisd.node.settings import load_settings
+from tests.live.swarm import Swarm, give_model, run
+from tests.live.test_host_loss import ident
+
+pytestmark = [pytest.mark.live, pytest.mark.model, pytest.mark.timeout(240)]
+SETTINGS = '[device]\nspeculation = false\n[model]\nobjective = "throughput"\ncontext = 1024\n'
+NAMES = ("ann", "bob", "cyd")
+PROMPT = tuple(range(500, 520))
+TOKENS, WAIT_S = 300, 60.0
+
+
+class Question:
+    """One session of a client; `started` once it has some tokens."""
+
+    def __init__(self, link: SwarmLink) -> None:
+        self._link = link
+        self.tokens: list[int] = []
+        self.started = asyncio.Event()
+
+    async def ask(self) -> list[int]:
+        wish = Request(secrets.token_hex(8), self._link.ident, PROMPT, TOKENS, SamplingParams(), 1, ())
+        async for effect in self._link.run(wish, WAIT_S):
+            if isinstance(effect, Answered):
+                self.tokens += effect.out.tokens
+                if len(self.tokens) >= 20:
+                    self.started.set()
+            elif isinstance(effect, Ended):
+                assert effect.finish == "length", effect
+        return self.tokens
+
+
+async def pipelines(link: SwarmLink, count: int) -> list[str]:
+    """The drivers, once a plan of so many pipelines is active."""
+    while (plan := link.plan) is None or not plan.active or len(plan.pipelines) != count:
+        await link._wait_change(1.0)
+    return list(plan.drivers)
+
+
+async def test_questions_share_out_over_pipelines_and_an_answer_outlives_its_own(
+    new_swarm: Callable[[], Swarm],
+) -> None:
+    swarm = new_swarm()
+    for name in NAMES:
+        (swarm.root / name).mkdir(parents=True, exist_ok=True)
+        give_model(swarm.model_home, swarm.root / name)
+        swarm.start(name, "--memory", "300MiB", settings=SETTINGS)
+    host, bob, _ = swarm.devices
+    async with (
+        asyncio.timeout(180),
+        reach(Home(host.home), load_settings(host.home), lambda text: None, alone=False) as link,
+    ):
+        drivers = await pipelines(link, 3)
+        assert set(drivers) == {ident(device) for device in swarm.devices}
+        whole = await Question(link).ask()
+        questions = [Question(link) for _ in NAMES]
+        tasks = [asyncio.create_task(question.ask()) for question in questions]
+        for question in questions:
+            await question.started.wait()
+        while link.digest is None or sum(member.sessions for member in link.digest.members) < 3:
+            await link._wait_change(1.0)
+        assert {member.name: member.sessions for member in link.digest.members} == dict.fromkeys(NAMES, 1)
+        assert not any(task.done() for task in tasks)
+        bob.process.send_signal(signal.SIGKILL)
+        assert await asyncio.gather(*tasks) == [whole] * 3
+        assert ident(bob) not in await pipelines(link, 2)
+    words = run(["plan", "--home", str(host.home)]).stdout
+    assert "pipeline 2 of 2" in words, words
+    plan = json.loads(run(["plan", "--json", "--home", str(host.home)]).stdout)["plan"]
+    assert len(plan["pipelines"]) == 2
