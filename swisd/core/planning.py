@@ -38,9 +38,8 @@ class Planning:
     # --- reasons to look again ---------------------------------------------------------------------
 
     def touch(self, now: float) -> None:
-        """Something changed that a plan depends on."""
-        if self._dirty_since is None:
-            self._dirty_since = now
+        """Something changed that a plan depends on; a look that was put off is not waited for."""
+        self._dirty_since = now if self._dirty_since is None else min(self._dirty_since, now)
 
     def renew(self, reason: str, now: float) -> None:
         """The plan is overtaken: make it anew."""

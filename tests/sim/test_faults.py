@@ -90,6 +90,32 @@ def test_a_heartbeat_that_comes_after_the_word_of_its_senders_end_does_not_bring
     assert world.devices[host].machine.host.members.entries[gone].liveness == "alive"
 
 
+def test_a_loss_does_not_wait_for_a_look_that_was_put_off():
+    """A mended plan is to be looked at in peace, later; then more is lost than can be mended."""
+    world = FaultyWorld(1, toy_manifest(8), jitter=0.0)
+    for name, memory_mib in (("host", 26), ("one", 80), ("two", 80), ("three", 80), ("small", 26)):
+        world.add(name, memory_bytes=memory_mib * MIB, speed=Speed(3.0, 4.0), holds=True)
+    assert run_to_active(world)
+    world.run(2.0)
+    host = next(iter(world.devices.values())).machine.host
+
+    def ring() -> list[str]:
+        assert host.plan is not None
+        return [stage.device for stage in host.plan.pipelines[0].stages]
+
+    world.ask((3, 1, 4), 1500)
+    world.run(1.0)
+    lost = ring()[1]
+    world.kill(lost)
+    world.run(0.5)
+    assert lost not in ring()
+    world.restart(lost)
+    world.run(1.5)
+    for device in set(ring()):
+        world.kill(device)
+    assert world.run_until(lambda: lost in ring(), 1.5), "\n".join(world.log[-20:])
+
+
 def test_a_lane_that_swallows_frames_is_found_by_the_deadline_of_a_step():
     """Nobody is told that anything broke. The driver asks, and has the rows fed again until they come."""
     swarm = Three()
