@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import signal
 import tempfile
 import time
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +17,7 @@ from swisd.bench.setting import Setting, find_gguf, local_setting, local_spots, 
 from swisd.bench.words import table
 from swisd.bench.work import FULL, QUICK, Work, fitted
 from swisd.chaos.swarm import NAMES
+from swisd.cli.ending import end_on_sigterm
 from swisd.cli.models import fetched
 from swisd.cli.output import as_json, json_line, result, say
 from swisd.core.errors import BadInput
@@ -45,8 +45,7 @@ def run_bench(home: Path | None, wish: Wish, *, as_lines: bool) -> None:
         raise BadInput("swisd bench --local needs the signals of a POSIX system")
     if wish.local > len(NAMES):
         raise BadInput(f"{wish.local} devices: choose 1 to {len(NAMES)}")
-    # Told to end, it ends as by Ctrl-C: through the blocks that stop the devices.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_on_sigterm()
     place = Home(home)
     history = read_history(place.path)
     if history.damaged:

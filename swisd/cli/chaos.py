@@ -16,6 +16,7 @@ from swisd.chaos.room import MIB, varied_offers
 from swisd.chaos.swarm import NAMES, LocalSwarm
 from swisd.chaos.victims import KINDS
 from swisd.chaos.words import round_line, summary_text
+from swisd.cli.ending import end_on_sigterm
 from swisd.cli.models import fetched
 from swisd.cli.output import as_json, json_line, result, say
 from swisd.core.errors import BadInput
@@ -45,8 +46,7 @@ def run_chaos(home: Path | None, offer: Offer, wishes: Wishes, *, as_lines: bool
     names = NAMES[: offer.devices]
     if wishes.kill not in (*KINDS, *names):
         raise BadInput(f"nobody to strike is called {wishes.kill!r}: choose of {', '.join((*KINDS, *names))}")
-    # Told to end, it ends as by Ctrl-C: through the blocks that stop the devices.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_on_sigterm()
     place = Home(home)
     model = offer.model or load_settings(place.path).model.id
     manifest = fetched(place, model)
