@@ -4,7 +4,10 @@ import asyncio
 import json
 import secrets
 import signal
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,8 +23,24 @@ from tests.live.test_host_loss import ident
 pytestmark = [pytest.mark.live, pytest.mark.model, pytest.mark.timeout(240)]
 SETTINGS = '[device]\nspeculation = false\n[model]\nobjective = "throughput"\ncontext = 1024\n'
 NAMES = ("ann", "bob", "cyd")
+PROGRAM = [sys.executable, "-c", "from tests.live.test_pipelines import even; even()"]
 PROMPT = tuple(range(500, 520))
 TOKENS, MOST, WAIT_S = 500, 8, 60.0
+
+
+def even() -> None:
+    """A device's program: `swisd up`, which measures itself as fast as all others do: the plan is certain."""
+    from swisd.cli.app import main
+    from swisd.runtime import probe
+
+    measure = probe.probe
+
+    def measured(*arguments: Any, **options: Any) -> Any:
+        found = measure(*arguments, **options)
+        return replace(found, layer_ms=0.2, layer_row_ms=0.05, head_ms=1.5, embed_ms=0.05, run_ms=0.1)
+
+    probe.probe = measured
+    main()
 
 
 class Question:
@@ -49,8 +68,14 @@ async def until(link: SwarmLink, seen: Callable[[], bool]) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + WAIT_S
     while not seen():
-        assert loop.time() < deadline, (link.plan, link.digest)
+        assert loop.time() < deadline, (told(link), sessions(link))
         await link._wait_change(1.0)
+
+
+def told(link: SwarmLink) -> list[str]:
+    """What the plan says of each device."""
+    plan = link.plan
+    return [f"{item.device[:4]} {item.reason}" for item in plan.verdicts] if plan is not None else []
 
 
 def drivers(link: SwarmLink) -> tuple[str, ...]:
@@ -70,10 +95,11 @@ async def test_questions_share_out_over_pipelines_and_an_answer_outlives_its_own
     for name in NAMES:
         (swarm.root / name).mkdir(parents=True, exist_ok=True)
         give_model(swarm.model_home, swarm.root / name)
-        swarm.start(name, "--memory", "300MiB", settings=SETTINGS)
+        swarm.start(name, "--memory", "300MiB", settings=SETTINGS, program=PROGRAM)
     host, bob, _ = swarm.devices
     async with reach(Home(host.home), load_settings(host.home), lambda text: None, alone=False) as link:
-        await until(link, lambda: set(drivers(link)) == {ident(device) for device in swarm.devices})
+        await until(link, lambda: len(drivers(link)) == len(NAMES))
+        assert set(drivers(link)) == {ident(device) for device in swarm.devices}
         whole = await Question(link).ask()
         tasks = []
         # How many each gets depends on how fast it measured itself.
