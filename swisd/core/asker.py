@@ -106,7 +106,7 @@ class Asker:
         self._moved = now
         asked = self._asked
         if asked is not None and plan.epoch > asked.epoch:
-            if plan.active and plan.pipelines and self._driver in plan.drivers:
+            if plan.active and self._driver in plan.drivers:
                 self._asked = plan  # its driver goes on with the session
                 self._renew(out)
             elif plan.active or not plan.pipelines:

@@ -38,10 +38,10 @@ def choose(plan: Plan, sessions: Mapping[DeviceId, int], session: SessionId) -> 
     if not plan.pipelines:
         raise ValueError("a plan without pipelines has no driver")
     tokens, busy = tokens_ms(plan.prediction, plan.pipelines), bottlenecks_ms(plan.prediction, plan.pipelines)
-    turn, count = int(session, 16) >> TRIES_BITS, len(plan.pipelines)
+    turn, drivers = int(session, 16) >> TRIES_BITS, plan.drivers
 
     def expected(number: int) -> tuple[float, int]:
-        there = sessions.get(plan.drivers[number], 0)
-        return max(tokens[number], busy[number] * (there + 1)), (number + turn) % count
+        there = sessions.get(drivers[number], 0)
+        return max(tokens[number], busy[number] * (there + 1)), (number + turn) % len(drivers)
 
-    return plan.drivers[min(range(count), key=expected)]
+    return drivers[min(range(len(drivers)), key=expected)]

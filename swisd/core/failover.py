@@ -56,8 +56,7 @@ def patch(
     for number, pipeline in enumerate(plan.pipelines):
         elsewhere = devices_of(pipelines[:number]) | devices_of(pipelines[number + 1 :])
         pool = [item for item in devices if item.device not in lost and item.device not in elsewhere]
-        found = _patched(pipeline, plan, lost, pool, devices, manifest, host, warm)
-        pipelines[number] = found
+        pipelines[number] = _patched(pipeline, plan, lost, pool, devices, manifest, host, warm)
     return tuple(pipeline for pipeline in pipelines if pipeline.stages)
 
 

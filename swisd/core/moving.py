@@ -160,12 +160,11 @@ def _heritage(device: str, plan: Plan, before: Plan) -> tuple[Stage, ...]:
     Sessions stay with their driver. If it drives nothing any more, they go where its devices are.
     """
     driver = plan.driver_of(device)
-    if driver is None or driver in before.drivers:
-        return before.stages_of(driver) if driver is not None else ()
-    stages = before.stages_of(driver)
+    stages = before.stages_of(driver) if driver is not None else ()
     if not stages and len(before.pipelines) == 1:
         stages = before.pipelines[0].stages
-    return () if stages and stages[0].device in plan.drivers else stages
+    stayed = stages and stages[0].device != driver and stages[0].device in plan.drivers
+    return () if stayed else stages
 
 
 def owners(stages: Sequence[Stage], manifest: Manifest) -> dict[int, str]:

@@ -178,9 +178,8 @@ class Rollout:
             return
         self._covered = chosen_from
         spares, bare = choose_spares(plan, devices, manifest)
-        self.uncovered = (
-            bare if len(plan.pipelines) == 1 else ()
-        )  # sessions of one of several have the others
+        # Where one of several pipelines is lost its sessions have the others.
+        self.uncovered = bare if len(plan.pipelines) == 1 else ()
         if spares != plan.spares:
             self.tell(replace(plan, spares=spares), out)
 

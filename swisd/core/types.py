@@ -178,7 +178,11 @@ class Plan:
 
     def number_of(self, device: DeviceId) -> int | None:
         """The place of the pipeline that a device has a part in; None if it has none."""
-        return next((at for at, pipeline in enumerate(self.pipelines) if device in pipeline.devices), None)
+        # Asked for every frame and step, so it ends with the first stage that it finds.
+        for number, pipeline in enumerate(self.pipelines):
+            if any(member.device == device for stage in pipeline.stages for member in stage.members):
+                return number
+        return None
 
     def stages_of(self, device: DeviceId) -> tuple[Stage, ...]:
         """All stages of the pipeline that a device has a part in."""

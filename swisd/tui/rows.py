@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from swisd.core.costmodel import tokens_per_s
+from swisd.core.costmodel import tokens_ms, tokens_per_s
 from swisd.core.types import Plan
 from swisd.tui import words
 from swisd.wire.messages import Digest, MemberView
@@ -125,13 +125,10 @@ def spans_of(plan: Plan | None) -> dict[str, list[tuple[int, int]]]:
 
 
 def links_of(plan: Plan | None) -> list[float]:
-    """Predicted ms that a token travels in each pipeline."""
-    return _each(plan, plan.prediction.hop_ms) if plan else []
-
-
-def _each(plan: Plan, figures: Iterable[float]) -> list[float]:
-    """The sum of a figure of stages for each pipeline. Those of all lie one after another."""
-    left = iter(figures)
+    """Predicted ms that a token travels in each pipeline. The figures of all lie one after another."""
+    if plan is None:
+        return []
+    left = iter(plan.prediction.hop_ms)
     return [sum(next(left, 0.0) for _ in pipeline.stages) for pipeline in plan.pipelines]
 
 
@@ -270,9 +267,8 @@ def _slowest_links(plan: Plan | None) -> float:
     """Predicted ms that a token travels in the pipeline in which it takes longest."""
     if plan is None:
         return 0.0
-    links = links_of(plan)
-    times = [stages + link for stages, link in zip(_each(plan, plan.prediction.stage_ms), links, strict=True)]
-    return max(zip(times, links, strict=True), default=(0.0, 0.0))[1]
+    times = tokens_ms(plan.prediction, plan.pipelines)
+    return max(zip(times, links_of(plan), strict=True), default=(0.0, 0.0))[1]
 
 
 def session_rows(digest: Digest | None, histories: Mapping[str, tuple[float, ...]]) -> tuple[SessionRow, ...]:

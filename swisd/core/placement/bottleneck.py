@@ -53,21 +53,14 @@ class Bottlenecks:
 
     def limits(self, bottleneck: int) -> Limits:
         """What a search may do so that no device and no link is busy for longer."""
-        run = self.table.run
+        run, within = self.table.run, self.table.within
         return replace(
             self.free,
-            worker_most=tuple(max(self._within(bottleneck - run[row], row), 0) for row in self.rows),
-            driver_most=tuple(self._within(bottleneck - self.driving[row], row) for row in self.rows),
+            worker_most=tuple(max(within(bottleneck - run[row], row), 0) for row in self.rows),
+            driver_most=tuple(within(bottleneck - self.driving[row], row) for row in self.rows),
             alone=tuple(cost <= bottleneck for cost in self.alone),
             transfer_ns=bottleneck,
         )
-
-    def _within(self, budget: int, row: int) -> int:
-        """Layers that fit a budget of nanoseconds; -1 where not even none do."""
-        if budget < 0:
-            return -1
-        layer = self.table.layer[row]
-        return min(budget // layer, self.layers) if layer else self.layers
 
     def least(self, rows: Sequence[int]) -> int:
         """Where in `values` the bottleneck of a pipeline of some of these rows lies at the least.

@@ -79,13 +79,6 @@ def _least(
     return _search(table, limits(thresholds[high]))
 
 
-def _layers_within(budget: int, layer: int, table: Table) -> int:
-    """Layers that fit a budget of nanoseconds; -1 where not even none do."""
-    if budget < 0:
-        return -1
-    return min(budget // layer, table.layers) if layer else table.layers
-
-
 def throughput(table: Table, quick: bool = False) -> Solution | None:
     """The pipeline with the smallest bottleneck, and of those with the least latency.
 
@@ -107,7 +100,7 @@ def _spread(table: Table) -> Solution | None:
             continue
 
         def limits(longest: int, every: Limits = every) -> Limits:
-            most = [_layers_within(longest, table.layer[row], table) for row in rows]
+            most = [table.within(longest, row) for row in rows]
             return replace(every, worker_most=tuple(max(1, n) for n in most), driver_most=tuple(most))
 
         return _least(table, sorted(thresholds), limits)

@@ -166,6 +166,13 @@ class Table:
             return BANNED
         return nanoseconds(link.hop_ms(self.size))
 
+    def within(self, budget: int, row: int) -> int:
+        """Layers of a device that fit a budget of nanoseconds; -1 where not even none do."""
+        if budget < 0:
+            return -1
+        layer = self.layer[row]
+        return min(budget // layer, self.layers) if layer else self.layers
+
     def wire(self, link: Link) -> int:
         """Nanoseconds for which a token keeps a link busy."""
         return nanoseconds(link.transfer_ms(self.size))
