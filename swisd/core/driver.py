@@ -63,7 +63,7 @@ class Driver:
         for session in self.sessions.running:
             if here and session.reserved <= room:
                 room -= session.reserved
-                session.epoch = plan.epoch
+                session.epoch, session.tries = plan.epoch, 0
                 self.recovery.forget(session.key, out)
                 self.recovery.start(session, why, now, out)
             else:

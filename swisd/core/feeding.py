@@ -1,6 +1,5 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
-from swisd.core import deadlines
 from swisd.core.drafts import worth
 from swisd.core.effects import Activation, Sample, Score, SetTimer
 from swisd.core.local import Effects, Local
@@ -84,11 +83,16 @@ class Feeding:
         out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
 
     def late(self, session: Session, now: float, out: Effects) -> bool:
-        """The time for its next rows is over. False if that is longer now: then it is waited on."""
+        """The time for its next rows is over, once more. False if that is longer now: then it is waited on.
+
+        A step that is only slow is looked for again and again, because it may be lost later on its way.
+        """
         patience = self._patience(session)
-        if now < session.moved + patience:  # others' steps took longer meanwhile: its own may, too
-            out.append(SetTimer(f"step:{session.key}", session.moved + patience))
+        due = max(session.moved, session.looked) + patience
+        if now < due:  # others' steps took longer meanwhile: its own may, too
+            out.append(SetTimer(f"step:{session.key}", due))
             return False
+        session.looked, session.patience = now, patience
         return True
 
     def _feed_pass(
@@ -111,8 +115,7 @@ class Feeding:
         passes = [item for other in self._sessions.running for item in other.running.values()]
         single = all(len(item.ids) == 1 for item in session.running.values())
         rows = sum(len(item.ids) for item in passes)
-        patience = self._rounds.patience(plan.prediction if plan else None, rows, single=single)
-        return min(patience * session.slack, max(patience, deadlines.STEP))
+        return self._rounds.patience(plan.prediction if plan else None, rows, single=single)
 
 
 def _wanted(request: Sample | Score | None) -> tuple[Sample | None, Score | None]:

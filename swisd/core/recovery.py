@@ -171,8 +171,11 @@ class Recovery:
         if repair.device in attempt.silent:
             if attempt.on_answer(repair, plan.stages_of(self._local.device)):
                 self._judge(attempt, plan, now, out)
-        elif attempt.rerun is not None and self._reruns.on_held(attempt.rerun, repair.held, now):
-            self._go_on(attempt, now, out)
+        elif (rerun := attempt.rerun) is not None:
+            if self._reruns.on_held(rerun, repair.device, repair.held, now):
+                self._go_on(attempt, now, out)
+            elif rerun.lost(now):
+                self.start(attempt.session, "rows that are run again were lost on their way", now, out)
 
     def _judge(self, attempt: Attempt, plan: Plan, now: float, out: Effects) -> None:
         stages = plan.stages_of(self._local.device)
@@ -209,18 +212,16 @@ class Recovery:
         if stage is None:
             self.start(session, "rows were lost on their way", now, out)
             return
-        if any(other.rerun is not None for other in self._attempts.values()):
-            # It waits behind rows of others that are run again: nobody is slow, and a new plan would have all
-            # of them run once more.
-            out.append(SetTimer(f"step:{session.key}", now + deadlines.REPLAY))
-            return
-        slow = plan.stages_of(self._local.device)[stage].device
-        self._blame.late(slow, plan, now, out)
-        session.slack *= 2.0
-        if session.slack > MOST_SLACK:  # a device that forgot what it had looks like one that is slow
-            self.start(session, f"nothing moved on {self._local.name_of(slow)}", now, out)
-            return
-        out.append(SetTimer(f"step:{session.key}", now + deadlines.ANSWER * session.slack))
+        # Behind rows of others that are run again nobody is slow: a new plan would have all run once more.
+        waits = any(other.rerun is not None for other in self._attempts.values())
+        if not waits and session.looked >= session.moved + session.patience * session.slack:
+            slow = plan.stages_of(self._local.device)[stage].device
+            self._blame.late(slow, plan, now, out)
+            session.slack *= 2.0
+            if session.slack > MOST_SLACK:  # a device that forgot what it had looks like one that is slow
+                self.start(session, f"nothing moved on {self._local.name_of(slow)}", now, out)
+                return
+        out.append(SetTimer(f"step:{session.key}", session.looked + session.patience))
 
     def _rebuild(self, attempt: Attempt, held: list[Held], plan: Plan, now: float, out: Effects) -> None:
         session = attempt.session
@@ -237,7 +238,7 @@ class Recovery:
             self._go_on(attempt, now, out)
             return
         attempt.rerun = self._reruns.start(session, found, held, plan, now, out)
-        out.append(SetTimer(f"repair:{session.key}", now + deadlines.REPLAY))
+        out.append(SetTimer(f"repair:{session.key}", now + deadlines.LOOK))
 
     def _still_running(self, attempt: Attempt, rerun: Rerun, plan: Plan, now: float, out: Effects) -> None:
         """Rows that are run again take long.
@@ -247,9 +248,8 @@ class Recovery:
         if self._local.connected and self._reruns.stuck(rerun, now):
             self.start(attempt.session, "rows that are run again do not come round", now, out)
             return
-        rerun.looked = True
-        self._publish("probe", attempt, rerun.devices(plan.stages_of(self._local.device)), out)
-        out.append(SetTimer(f"repair:{attempt.session.key}", now + deadlines.REPLAY))
+        self._publish("probe", attempt, rerun.look(plan.stages_of(self._local.device)), out)
+        out.append(SetTimer(f"repair:{attempt.session.key}", now + deadlines.LOOK))
 
     def _go_on(self, attempt: Attempt, now: float, out: Effects) -> None:
         session = attempt.session

@@ -22,16 +22,44 @@ class Rerun:
 
     began: float
     rows: int
+    step: int  # of the first of them
     ran: dict[int, int]  # stage -> how far it was when last heard, in steps
     spans: dict[int, Span]  # those that did not come round yet, by their last stage
     ends: dict[int, int] = field(default_factory=dict)  # last stage of a span -> the step after its last
     patience: float = 0.0  # without any advance, in seconds
+    on_the_way: float = 0.0  # seconds for which rows may be between two devices
     looked: bool = False  # it was asked how far they are
+    silent: set[str] = field(default_factory=set)  # who did not answer that yet
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)  # stage -> steps that came, and have run
+    idle_since: float | None = None  # all that came to any stage has run, and nothing moved
 
-    def devices(self, stages: Sequence[Stage]) -> set[str]:
-        """Those of the pipeline that still have rows to run again."""
-        numbers = {at for span in self.spans.values() for at in range(span.first, span.until + 1)}
-        return {stages[number].device for number in numbers}
+    def look(self, stages: Sequence[Stage]) -> set[str]:
+        """Ask how far they are: the devices of the pipeline that still have rows to run again."""
+        self.looked, self.silent = True, {stages[number].device for number in self._stages()}
+        return self.silent
+
+    def on_answer(self, device: str, held: Sequence[Held], now: float) -> None:
+        """Where the rows are, by one device's account."""
+        stages = self._stages()
+        for item in held:
+            place = max(item.entered, self.step), max(item.ran, self.step)
+            if item.stage in stages and self.places.get(item.stage) != place:
+                self.places[item.stage], self.idle_since = place, None
+        self.silent.discard(device)
+        if not self.silent and self.idle_since is None and self._idle(stages):
+            self.idle_since = now
+
+    def lost(self, now: float) -> bool:
+        """Whether they are at no device, and were not a while ago: they are not on their way either."""
+        idle = self.idle_since
+        return not self.silent and idle is not None and now - idle > self.on_the_way
+
+    def _stages(self) -> set[int]:
+        return {at for span in self.spans.values() for at in range(span.first, span.until + 1)}
+
+    def _idle(self, stages: set[int]) -> bool:
+        places = [self.places.get(stage) for stage in stages]
+        return all(place is not None and place[0] == place[1] for place in places)
 
 
 class Reruns:
@@ -51,6 +79,7 @@ class Reruns:
         rerun = Rerun(
             began=now,
             rows=sum(span.end - span.start for span in found),
+            step=session.next_step,
             ran={number: item.ran for number, item in enumerate(held)},
             spans={span.until: span for span in found},
         )
@@ -70,11 +99,14 @@ class Reruns:
                 out.append(Publish(word, to=sender))
         session.next_step = step + most + 1
         self._from_tokens(session, found, plan, step, now, out)
-        rerun.patience = _patience(session, rows, plan)
+        longest = max(rows * plan.prediction.prompt_token_ms, *plan.prediction.stage_ms, 0.0) / 1000.0
+        rerun.patience = _patience(session, longest)
+        rerun.on_the_way = deadlines.ON_THE_WAY * _times(session) + 2.0 * longest
         return rerun
 
-    def on_held(self, rerun: Rerun, held: Sequence[Held], now: float) -> bool:
+    def on_held(self, rerun: Rerun, device: str, held: Sequence[Held], now: float) -> bool:
         """A device says how far it is. Returns True if all has come round by this."""
+        rerun.on_answer(device, held, now)
         for item in held:
             if item.ran == rerun.ran.get(item.stage, item.ran):
                 continue
@@ -111,11 +143,11 @@ class Reruns:
                     self._begin(rows, now, out)
 
 
-def _patience(session: Session, rows: int, plan: Plan) -> float:
-    """Seconds without any advance before rows are run again once more; `rows` has the longest pass.
+def _patience(session: Session, longest: float) -> float:
+    """Seconds without any advance before rows are run again once more; the longest pass takes `longest`."""
+    return deadlines.REPLAY * _times(session) + deadlines.ROUND_TIMES * longest
 
-    What was given up may still wait in line on a slow device, so each try has twice the time of the last.
-    """
-    pause = deadlines.REPLAY * 2.0 ** min(session.tries - 1, 4)
-    longest = max(rows * plan.prediction.prompt_token_ms, *plan.prediction.stage_ms, 0.0)
-    return pause + deadlines.ROUND_TIMES * longest / 1000.0
+
+def _times(session: Session) -> float:
+    """What was given up may wait in line still, or on a slow link: each try has twice the time."""
+    return 2.0 ** min(session.tries - 1, 4)

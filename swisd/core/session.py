@@ -43,8 +43,10 @@ class Session:
     finished_at: float = 0.0
     moved: float = 0.0  # when it was admitted, or a step last came back
     floor: int = 0  # steps below were given up
-    tries: int = 0  # to bring it back, since a step last came round
-    slack: float = 1.0  # grows while its steps are late although nothing is lost
+    tries: int = 0  # to bring it back under this plan, since a step last came round
+    looked: float = 0.0  # when a late step was last looked for
+    patience: float = 0.0  # what it might have taken then, in seconds
+    slack: float = 1.0  # after so many times that it counts, next, against the device that has the step
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
     lookup: Lookup | None = None  # once a token was said

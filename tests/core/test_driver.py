@@ -226,7 +226,7 @@ def test_a_late_step_costs_a_question_and_no_answer_is_lost():
     desk.now += deadlines.LATE_UNKNOWN
     late = desk.do(Timer(STEP))  # it is this device itself that takes so long
     assert outs(late) == [] and steps(late) == []
-    assert SetTimer(STEP, desk.now + 2.0 * deadlines.ANSWER) in late
+    assert SetTimer(STEP, desk.now + deadlines.LATE_UNKNOWN) in late
     (out,) = outs(desk.answer(step, 11))
     assert out.tokens == (11,)
 

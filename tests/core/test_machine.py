@@ -414,11 +414,11 @@ def test_a_plan_that_did_not_reach_a_device_is_said_again():
     node.member(1)
     (plan,) = said(node.tick(1), Plan)
     said_again = []
-    for _ in range(round(deadlines.RETRY) + 1):
+    for _ in range(2):
         node.member(1, state="idle", epoch=0)
-        said_again += said(node.tick(1), Plan)
+        said_again += said(node.tick(deadlines.TELL_AGAIN / 1.9), Plan)
     assert said_again == [plan]
-    for _ in range(round(deadlines.RETRY) + 1):
+    for _ in range(5):
         node.member(1, state="loading", epoch=plan.epoch)  # type: ignore[union-attr]
         assert said(node.tick(1), Plan) == []
 
@@ -503,7 +503,8 @@ def test_a_device_that_does_not_follow_the_active_plan_is_told_again():
     node = HostNode()
     plan = node.until_plan(1)
     node.member(1, state="idle", epoch=0)
-    again = [item for _ in range(4) for item in (*node.member(1, epoch=0), *node.tick(deadlines.RETRY / 3))]
+    third = deadlines.TELL_AGAIN / 3
+    again = [item for _ in range(4) for item in (*node.member(1, epoch=0), *node.tick(third))]
     assert said(again, Plan) == [plan]
 
 

@@ -164,7 +164,7 @@ def test_nobody_is_late_while_rows_of_others_are_run_again():
     """They are before its own in the line. A plan without the device would have all of them run once more."""
     desk = Desk()
     other = Attempt(Session.begin(a_start("b" * 16, prompt=PROMPT), 1, 50, now=desk.now), "", desk.now)
-    other.rerun = Rerun(desk.now, 3, {}, {})
+    other.rerun = Rerun(desk.now, 3, 0, {}, {})
     desk.machine.driver.recovery._attempts["b" * 16] = other
     effects = desk.late()
     for _ in range(2 * deadlines.STRIKES):
@@ -173,7 +173,7 @@ def test_nobody_is_late_while_rows_of_others_are_run_again():
         assert said(effects, Call) == []
         effects = desk.answers(effects, {2: 5, 3: (5, 0, 4), 4: 4})
         assert said(effects, Call) == [] and asked(effects) == []
-        assert desk.timers["step:" + KEY] == desk.now + deadlines.REPLAY
+        assert desk.timers["step:" + KEY] == desk.now + desk.session().patience
     found = desk.answers(desk.wait("step"), {2: 5, 3: 4, 4: 4})  # but what is lost is lost
     assert asked(found) == ALL("resume")
 
@@ -253,8 +253,9 @@ def test_rows_that_advance_have_all_the_time_they_take():
 def test_rows_that_do_not_advance_are_run_again_once_more_within_seconds():
     desk, _ = rebuilding()
     began, effects = desk.now, desk.wait()
-    while asked(effects) != ALL("resume"):
-        assert desk.answers(effects, {2: (4, 0, 0), 4: (4, 0, 0)}) == []
+    first = desk.session().next_step
+    while asked(effects) != ALL("resume"):  # they came to device 2, which does not run them
+        assert desk.answers(effects, {2: (4, 0, 0, first, 2), 4: (4, 0, 0, 2, 2)}) == []
         effects = desk.wait()
         assert desk.now - began < 10.0
 
