@@ -155,9 +155,8 @@ class Rollout:
             if failed or now - moved > deadlines.LOAD_STALL:
                 note = beat.note if failed and beat else f"no progress for {deadlines.LOAD_STALL:.0f} s"
                 given_up.append((device, f"could not load its shard: {note}"))
-        if (
-            unheard and now - self._told_at >= deadlines.TELL_AGAIN
-        ):  # the message was lost, or refused as corrupt
+        # The message was lost, or refused as corrupt.
+        if unheard and now - self._told_at >= deadlines.TELL_AGAIN:
             self._told_at = now
             out.append(Publish(plan))
         if not waiting and not plan.active:

@@ -22,23 +22,18 @@ class Loss:
 
     def __init__(self) -> None:
         self.world = FaultyWorld(1, toy_manifest(12), jitter=0.3)
-        invariants = Invariants(self.world)
-        invariants.limits = self.world.limits
+        self.invariants = Invariants(self.world)
+        self.invariants.limits = self.world.limits
         for name in ("ann", "bob", "cyd", "dan", "eve"):
             self.world.add(name, memory_bytes=100 * MIB, speed=Speed(0.4, 0.5), holds=True)
         assert run_to_active(self.world)
         self.world.run(3.0)
-        self.pause = 0.0
         self.after: list[object] = []
-        self._moved: dict[str, tuple[int, float]] = {}
-        check = self.world.check
 
-        def watch() -> None:
-            if check is not None:
-                check()
-            self._watch()
-
-        self.world.check = watch
+    @property
+    def pause(self) -> float:
+        """The longest time between two tokens of a stream since the blow, in seconds."""
+        return self.invariants.longest_pause
 
     def strike(self, chosen: int = -1) -> None:
         """Kill a worker in mid-answer and lose the message of this number, of all that come after."""
@@ -51,7 +46,7 @@ class Loss:
         assert plan is not None
         (pipeline,) = plan.pipelines
         others = {pipeline.driver, host.machine.local.device}
-        self.pause = 0.0
+        self.invariants.longest_pause = 0.0
         world.kill(min(set(pipeline.devices) - others))
 
         def loses(sender: str, to: str, what: object) -> bool:
@@ -60,15 +55,6 @@ class Loss:
 
         world.loses = loses
         assert run_to_end(world, 100.0)
-
-    def _watch(self) -> None:
-        for key, stream in self.world.streams.items():
-            count = len(stream.tokens)
-            before, at = self._moved.get(key, (0, self.world.now))
-            if count != before:
-                self.pause = max(self.pause, self.world.now - at)
-            if count != before or key not in self._moved:
-                self._moved[key] = (count, self.world.now)
 
 
 def runs_again(message: object) -> bool:
@@ -109,7 +95,8 @@ def undisturbed() -> Loss:
 def test_it_costs_a_moment(kind: str, which: str, undisturbed: Loss):
     """The last rows of a session are the worst to lose: none come behind them that would show the gap."""
     found = [number for number, message in enumerate(undisturbed.after) if KINDS[kind](message)]
+    chosen = found[0 if which == "first" else -1]
     loss = Loss()
-    loss.strike(found[0 if which == "first" else -1])
-    assert KINDS[kind](loss.after[found[0 if which == "first" else -1]])
+    loss.strike(chosen)
+    assert KINDS[kind](loss.after[chosen])
     assert loss.pause < undisturbed.pause + LOST_S
