@@ -52,6 +52,9 @@ def up(
     broker: Annotated[
         str, typer.Option(help="External MQTT broker, mqtt:// or mqtts:// (default: embedded).")
     ] = "",
+    drafter: Annotated[
+        str, typer.Option(help="Small model of this home that guesses tokens (default: none).")
+    ] = "",
     home: HomeOption = None,
 ) -> None:
     """Start this device: it forms a swarm, or joins one."""
@@ -59,7 +62,7 @@ def up(
 
     options = UpOptions(
         name, join, memory, headless, model, objective.value if objective else "", context, threads, port,
-        address, broker,
+        address, broker, drafter,
     )  # fmt: skip
     run_up(home, options)
 

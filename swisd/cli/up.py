@@ -44,6 +44,7 @@ class UpOptions:
     port: int = 0
     address: str = ""
     broker: str = ""
+    drafter: str = ""
 
 
 def run_up(home_path: Path | None, options: UpOptions) -> None:
@@ -65,7 +66,7 @@ def apply(settings: Settings, options: UpOptions) -> Settings:
 
     device = given(
         name=options.name[:32], memory=options.memory, threads=options.threads, port=options.port,
-        address=options.address,
+        address=options.address, drafter=options.drafter,
     )  # fmt: skip
     model = given(id=options.model, objective=options.objective, context=options.context)
     chosen = replace(

@@ -35,4 +35,5 @@ class DeviceConfig:
     min_context: int = 512
     journal_bytes: int = 32 << 20  # for what it sent on, so that a lost device's caches can be rebuilt
     speculation: bool = True  # as driver: run rows of tokens that may come next with that of the last one
+    drafter: str = ""  # a small model that is ready here, to say which tokens may come next
     spares: bool = True  # as host: let devices with room to spare keep others' units loaded

@@ -5,7 +5,7 @@ from dataclasses import replace
 from swisd.core import deadlines
 from swisd.core.admission import Admission, changed
 from swisd.core.effects import Activation, CancelTimer, Publish
-from swisd.core.events import StepDone
+from swisd.core.events import DraftMade, StepDone
 from swisd.core.feeding import Feeding
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Ask, Out, Repair, SessionView
@@ -110,6 +110,11 @@ class Driver:
         """The first stage is free again: feed the next prompt chunk behind the last."""
         if session := self.sessions.find_running(session_key):
             self._feeding.feed(session, now, out)
+
+    def on_draft(self, event: DraftMade, now: float, out: Effects) -> None:
+        """This device's small model says what may come next."""
+        if session := self.sessions.find_running(event.session):
+            self._feeding.on_draft(session, event, now, out)
 
     def on_timer(self, name: str, now: float, out: Effects) -> None:
         """A step of a session is late, or answers of devices that were asked after it."""

@@ -193,6 +193,15 @@ def given_up(work: Work, effect: GiveUp) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """Have this device's small model say which `count` tokens come after `ids`; ends in `DraftMade`."""
+
+    session: str
+    ids: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DropSession:
     """Free a session's KV cache on this device."""
 
@@ -305,6 +314,7 @@ Effect = (
     | WriteKv
     | ForkKv
     | GiveUp
+    | Draft
     | DropSession
     | SetTimer
     | CancelTimer

@@ -138,6 +138,15 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftMade:
+    """This device's small model says which tokens come next in a session, after so many of them."""
+
+    session: str
+    after: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HopsTimed:
     """What this device's own part of a hop took lately."""
 
@@ -271,6 +280,7 @@ Event = (
     | ShardsLoaded
     | LoadFailed
     | StepDone
+    | DraftMade
     | HopsTimed
     | StepFailed
     | ManifestReady

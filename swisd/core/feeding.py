@@ -1,7 +1,8 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
 from swisd.core.drafts import worth
-from swisd.core.effects import Activation, Sample, Score, SetTimer
+from swisd.core.effects import Activation, Draft, Sample, Score, SetTimer
+from swisd.core.events import DraftMade
 from swisd.core.local import Effects, Local
 from swisd.core.passes import Pass
 from swisd.core.rounds import Rounds
@@ -33,11 +34,29 @@ class Feeding:
             return
         if (taken := session.take()) is None:
             return
+        self._end_round(session, taken[1], now)
         self._feed_pass(session, taken, plan, now, out)
-        # While caches move to another device, guesses would be late in coming there.
-        if self._alone() and self._local.config.speculation and self._local.coming is None:
-            most = worth(session.trust, self._rounds.times())
-            for more in session.guess(most):
+        if not self._guesses():
+            return
+        guessed = session.guess(worth(session.trust, self._rounds.sizes.times()))
+        for more in guessed:
+            self._feed_pass(session, more, plan, now, out)
+        if guessed:
+            session.round = 0.0, 0  # not one of a small model
+        elif session.round[1] and (count := session.drafted.wanted(self._worth_drafting(session))):
+            out.append(Draft(session.key, (*session.ask.prompt, *session.emitted), count))
+
+    def on_draft(self, session: Session, event: DraftMade, now: float, out: Effects) -> None:
+        """A small model says what comes behind the last token, whose row is under way."""
+        plan = self._local.plan
+        if plan is None or event.after > session.known:
+            return
+        since = (
+            session.emitted[event.after - len(session.ask.prompt) :] if event.after < session.known else ()
+        )
+        ids = session.drafted.expect(event.ids, since)
+        if self._guesses():
+            for more in session.follow(ids[: max(self._worth_drafting(session) - 1, 0)]):
                 self._feed_pass(session, more, plan, now, out)
 
     def at_head(self, session: Session, activation: Activation, now: float) -> None:
@@ -73,7 +92,7 @@ class Feeding:
         if not self._alone() or step != first or len(session.token_times) < 2:
             return
         if (fed_at := session.fed_at.get(step)) is not None:
-            self._rounds.note_size(rows, now - fed_at)
+            self._rounds.sizes.note(rows, now - fed_at)
         if rows == 1:
             self._rounds.note_token((now - session.token_times[-1]) * 1000.0)
 
@@ -105,6 +124,23 @@ class Feeding:
         solo = len(plan.pipelines[pipeline].stages) == 1
         sample, score = _wanted(session.head_request(slot.step) if solo and slot.logits else None)
         self._worker.begin(activation, now, out, sample=sample, score=score)
+
+    def _guesses(self) -> bool:
+        """Whether rows of guesses may run. While caches move to another device they would be late there."""
+        return self._alone() and self._local.config.speculation and self._local.coming is None
+
+    def _worth_drafting(self, session: Session) -> int:
+        """Rows of a round, of which all but the first are its guesses; 0 while rounds are not measured."""
+        times = self._rounds.drafted.times()
+        return worth(session.drafted.trust, times) if len(times) > 1 else 0
+
+    def _end_round(self, session: Session, item: Pass, now: float) -> None:
+        """The next row that is no guess is fed. Rounds count where a small model could have a part."""
+        began, rows = session.round
+        counts = bool(self._local.config.drafter) and self._alone()
+        if rows and counts:
+            self._rounds.drafted.note(rows, now - began)
+        session.round = now, int(counts and bool(item.logits) and len(item.ids) == 1)
 
     def _alone(self) -> bool:
         """Whether one session runs: what its steps take tells of the plan, and not of others."""

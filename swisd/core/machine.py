@@ -13,6 +13,7 @@ from swisd.core.events import (
     BrokerFailed,
     BrokerStarted,
     BusChanged,
+    DraftMade,
     Dropped,
     Event,
     HoldingsChanged,
@@ -269,6 +270,8 @@ class NodeMachine:
                 self.member.on_offer(event, out)
             case HopsTimed():
                 self.member.hop = event.parts
+            case DraftMade():
+                self.driver.on_draft(event, now, out)
             case _:
                 self._on_surroundings(event, now, out)
 

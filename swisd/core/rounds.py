@@ -4,14 +4,10 @@ from collections import deque
 from statistics import median
 
 from swisd.core import deadlines
+from swisd.core.sizes import Sizes
 from swisd.core.types import Beyond, Prediction
 
 MEASURED = 8  # passes of one token after which their times tell how long one may take
-SIZES = (1, 2, 4, 8)  # rows of one session that are fed at once, the last of them guesses
-MORE = 0.25  # what each further row is taken to cost of a round of one, before it was measured
-LEAST_S = 1e-6  # a clock may not tell shorter times
-SAMPLES, ENOUGH = 7, 3  # of rounds of one size: as many as count, and the least
-STALE = 128  # rounds of other sizes, after which those of one size are forgotten
 
 
 class Rounds:
@@ -22,8 +18,8 @@ class Rounds:
         self._prompt: deque[float] = deque(maxlen=32)  # s
         self._token: deque[float] = deque(maxlen=64)  # s
         self._beyond: deque[float] = deque(maxlen=512)  # ms
-        self._sizes: dict[int, deque[float]] = {}  # rows -> seconds
-        self._unused: dict[int, int] = {}  # rows -> rounds of other sizes since
+        self.sizes = Sizes()  # rows that were fed at once, until the first of them came back
+        self.drafted = Sizes()  # rows of a round in which a small model guesses, until the next begins
 
     @property
     def token_ms(self) -> float:
@@ -44,35 +40,8 @@ class Rounds:
         self._prompt.clear()
         self._token.clear()
         self._beyond.clear()
-        self._sizes.clear()
-        self._unused.clear()
-
-    def note_size(self, rows: int, seconds: float) -> None:
-        """So many rows of a session that ran alone, fed at once, came back after this time."""
-        self._sizes.setdefault(rows, deque(maxlen=SAMPLES)).append(max(seconds, LEAST_S))
-        for size in self._sizes:
-            self._unused[size] = 0 if size == rows else self._unused.get(size, 0) + 1
-        for size in [size for size, rounds in self._unused.items() if rounds > STALE]:
-            del self._sizes[size], self._unused[size]
-
-    def times(self) -> dict[int, float]:
-        """What a round of each of `SIZES` takes in seconds, as measured or estimated; at first of one row.
-
-        One that was measured a few times only, or long ago, is estimated: a single hiccup must not keep it
-        from being tried.
-        """
-        found: dict[int, float] = {}
-        for rows in SIZES:
-            samples = self._sizes.get(rows, ())
-            if len(samples) >= ENOUGH:
-                found[rows] = median(samples)
-            elif not found:
-                return {1: 1.0}
-            else:
-                one, (before, known) = found[1], list(found.items())[-1]
-                slope = (known - one) / (before - 1) if before > 1 else MORE * one
-                found[rows] = known + max(slope, 0.0) * (rows - before)
-        return found
+        self.sizes.clear()
+        self.drafted.clear()
 
     def note_token(self, ms: float) -> None:
         """Two tokens of a session that ran alone came so far apart."""

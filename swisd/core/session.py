@@ -9,9 +9,10 @@ is given up, and the next row takes its place: nothing that is said depends on g
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swisd.core.drafts import REACH, Lookup
+from swisd.core.drafts import REACH, Drafted, Lookup
 from swisd.core.effects import Sample, Score
 from swisd.core.history import History, history, together
 from swisd.core.messages import Ask, Out
@@ -50,8 +51,10 @@ class Session:
     prompt_ms: float = 0.0
     token_times: deque[float] = field(default_factory=lambda: deque(maxlen=33))
     lookup: Lookup | None = None  # once a token was said
+    drafted: Drafted = field(default_factory=Drafted)
     guessed: int = 0  # tokens that were guessed right
     together: tuple[int, int] = (0, 1)  # the first step and the number of the rows that were fed at once last
+    round: tuple[float, int] = (0.0, 0)  # when the last token's row was fed, rows until now; 0: not counted
 
     @classmethod
     def begin(cls, ask: Ask, epoch: int, max_tokens: int, now: float, first_step: int = 0) -> "Session":
@@ -96,6 +99,7 @@ class Session:
         self.at_head.clear()
         self.fed_at.clear()
         self.todo.clear()
+        self.round = 0.0, 0
 
     def line_up(self, position: int) -> int:
         """Go on with the pass that holds this position; returns where that begins."""
@@ -123,16 +127,37 @@ class Session:
 
     def guess(self, rows: int) -> list[tuple[Slot, Pass]]:
         """Rows to run at once with that of the last token, `rows` in all at most, of tokens that may come."""
-        if self.lookup is None or len(self.running) != 1 or self.todo:
-            return []
-        first, item = next(iter(self.running.items()))
-        most = min(rows, self.max_tokens - len(self.emitted)) - 1
-        if not item.logits or item.position + 1 != len(self.ask.prompt) + len(self.emitted):
-            return []
-        ids = self.lookup.guess(max(most, 0))
-        self.together = first, 1 + len(ids)
+        ids = self.lookup.guess(self._room_behind(rows)) if self.lookup is not None else ()
+        if ids:
+            self.together = next(iter(self.running)), 1 + len(ids)
+        return self._behind(ids)
+
+    def follow(self, ids: Sequence[int]) -> list[tuple[Slot, Pass]]:
+        """Rows to run behind that of the last token, which runs already, of tokens that may come."""
+        found = self._behind(ids[: self._room_behind(1 + len(ids))])
+        if found:
+            self.together = -1, 1  # its time tells nothing of rows that run at once
+            self.round = self.round[0], self.round[1] and 1 + len(found)
+        return found
+
+    @property
+    def known(self) -> int:
+        """Tokens of prompt and answer."""
+        return len(self.ask.prompt) + len(self.emitted)
+
+    def _room_behind(self, rows: int) -> int:
+        """How many guesses may run now, with the last token's row `rows`: none unless it runs alone."""
+        if len(self.running) != 1 or self.todo:
+            return 0
+        (item,) = self.running.values()
+        if not item.logits or item.position + len(item.ids) != self.known or len(item.ids) != 1:
+            return 0
+        return max(min(rows, self.max_tokens - len(self.emitted)) - 1, 0)
+
+    def _behind(self, ids: Sequence[int]) -> list[tuple[Slot, Pass]]:
+        """Steps of guesses behind the last token's row."""
         return [
-            self._step(Pass(item.position + at, (token,), 1), guess=True) for at, token in enumerate(ids, 1)
+            self._step(Pass(self.known - 1 + at, (token,), 1), guess=True) for at, token in enumerate(ids, 1)
         ]
 
     def _step(self, item: Pass, *, guess: bool = False) -> tuple[Slot, Pass]:
@@ -218,6 +243,7 @@ class Session:
         if token in self.ask.stop_ids:
             return self.say(finish="stop", now=now)
         self.emitted.append(token)
+        self.drafted.add(token)
         if len(self.emitted) >= self.max_tokens:
             return self.say(tokens=(token,), finish="length", now=now)
         self._line_up_next(token)

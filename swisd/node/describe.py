@@ -34,7 +34,7 @@ def describe_device(
         port=port,
         addresses=addresses,
         memory_bytes=memory_bytes,
-        threads=settings.device.threads or min(len(_usable_cores()), 1024),
+        threads=threads_of(settings),
         platform=f"{sys.platform} {platform.machine()}"[:64],
         version=__version__,
         broker=broker_available(),
@@ -47,8 +47,14 @@ def describe_device(
         min_context=min(settings.model.min_context, settings.model.context),
         journal_bytes=journal_bytes,
         speculation=settings.device.speculation,
+        drafter=settings.device.drafter if settings.device.speculation else "",
         spares=settings.model.spares,
     )
+
+
+def threads_of(settings: Settings) -> int:
+    """Threads to compute with."""
+    return settings.device.threads or min(len(_usable_cores()), 1024)
 
 
 def _usable_cores() -> set[int]:

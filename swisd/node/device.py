@@ -15,6 +15,7 @@ from swisd.core.events import LinkLost
 from swisd.net.interfaces import local_addresses
 from swisd.net.listener import Listener
 from swisd.node.describe import describe_device
+from swisd.node.drafting import Drafting
 from swisd.node.home import Home
 from swisd.node.hosting import LOOPBACK, Hosting
 from swisd.node.joining import Way
@@ -42,6 +43,7 @@ class Device:
         self._lanes: LaneChooser | None = None
         self._blobs: BlobServer | None = None
         self.node: Node | None = None
+        self._drafting: Drafting | None = None
         self._by_bus: set[str] = set()
         self._stopping, self._stopped = asyncio.Lock(), False
         self.port = 0
@@ -68,7 +70,12 @@ class Device:
         hosting = self._hosting = Hosting(self._home, settings, self._way, self._listener, self._observe)
         first = not self._way.host and self._way.outside is None
         addresses = self._addresses()
-        offering = Offering.of(settings.device, lambda text: self._observe(Notice("warning", text)))
+        drafting = self._drafting = await Drafting.of(self._home, settings)
+        offering = Offering.of(
+            settings.device,
+            lambda text: self._observe(Notice("warning", text)),
+            drafting.memory_bytes if drafting is not None else 0,
+        )
         claims: Claims = "at once" if first else "when silent" if self._way.outside else "never"
         config = describe_device(
             self._home,
@@ -80,6 +87,9 @@ class Device:
             addresses=addresses,
         )
         node = self.node = Node(config, self._home, key, self._observe, offering=offering.now)
+        if drafting is not None:
+            node.drafting = drafting
+            drafting.post = node.post
         came, made = node.times.came, node.times.made
         tcp = TcpLanes(
             key, config.device, node.addresses_of, node.on_frame, self._lane_down, arriving=came, made=made
@@ -125,6 +135,8 @@ class Device:
                 last_first.push_async_callback(self._lanes.close)
             if self._bus is not None:
                 last_first.push_async_callback(self._bus.close)
+            if self._drafting is not None:
+                last_first.push_async_callback(self._drafting.close)
             if self.node is not None:
                 last_first.push_async_callback(self.node.stop)
             if self._hosting is not None:

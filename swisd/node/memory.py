@@ -58,9 +58,19 @@ class Offering:
         self._low = False
 
     @classmethod
-    def of(cls, device: DeviceSettings, tell: Callable[[str], None]) -> "Offering":
-        """As the settings say. Raises `BadInput` if they leave nothing to offer."""
+    def of(cls, device: DeviceSettings, tell: Callable[[str], None], beside: int = 0) -> "Offering":
+        """As the settings say. Of the memory, `beside` bytes are taken by something else of this device.
+
+        Raises `BadInput` if they leave nothing to offer.
+        """
         memory, journal = (parse_size(size) if size else None for size in (device.memory, device.journal))
+        if memory is not None and beside:
+            memory -= beside
+            if memory <= 0:
+                raise BadInput(
+                    f"{device.drafter} takes {beside >> 20} MiB to guess tokens, "
+                    f"which leaves nothing of the {device.memory} that are offered"
+                )
         return cls(memory, journal, device.battery_floor, tell)
 
     def now(self, held: int) -> int:

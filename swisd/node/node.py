@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
     CancelTimer,
+    Draft,
     DropSession,
     Effect,
     ForkKv,
@@ -49,6 +50,7 @@ from swisd.core.types import Plan
 from swisd.node.company import Sent
 from swisd.node.compute import Compute
 from swisd.node.courier import Courier
+from swisd.node.drafting import Drafting
 from swisd.node.errands import Errands
 from swisd.node.home import Home
 from swisd.node.memory import available_bytes
@@ -95,6 +97,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self._computed)
         self.times = self._compute.times
+        self.drafting: Drafting | None = None  # a small model, if this device has one ready
         self._inwards = False  # a frame with one row is being handled
         self._outgoing: Outgoing | None = None
         self._errands = Errands(
@@ -263,6 +266,9 @@ class Node:
                     handle.cancel()
             case GiveUp():
                 self._compute.give_up(effect)
+            case Draft():
+                if self.drafting is not None:
+                    self.drafting.ask(effect)
             case DropSession():
                 self._compute.drop(effect.session)
             case Notice():

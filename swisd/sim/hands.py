@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from swisd.core.effects import (
     CancelTimer,
+    Draft,
     DropSession,
     ForkKv,
     GetManifest,
@@ -35,6 +36,7 @@ from swisd.core.effects import (
 )
 from swisd.core.events import (
     BrokerStarted,
+    DraftMade,
     FrameArrived,
     FrameLost,
     HoldingsChanged,
@@ -54,7 +56,7 @@ from swisd.core.events import (
 from swisd.core.machine import NodeMachine
 from swisd.core.model import MAX_UNITS
 from swisd.core.types import Holding, PeerLink, Profile, Units
-from swisd.sim.toy import MODEL, MODEL_ID, ToyShard
+from swisd.sim.toy import MODEL, MODEL_ID, ToyShard, toy_guess
 from swisd.wire.messages import decode_message
 from swisd.wire.topics import Kind
 
@@ -65,6 +67,7 @@ LANE_S = 0.001
 START_S = 0.3  # a broker
 STOP_S = 0.1
 LOAD_S = 0.6
+DRAFT_S = 0.004  # a token of a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,10 @@ class Hands:
                 world._set_timer(device.timers, effect, lambda event: world._feed(ident, event))
             case CancelTimer():
                 device.timers.pop(effect.name, None)
+            case Draft():
+                ids = toy_guess(effect.ids, effect.count, world.manifest.vocab)
+                made = DraftMade(effect.session, len(effect.ids), ids)
+                self.later(DRAFT_S * effect.count, ident, made, device)
             case GiveUp():
                 device.floors[effect.session] = effect
             case RunStep() | ReadKv() | WriteKv() | ForkKv() | DropSession() | KeepShards() | LoadShards():

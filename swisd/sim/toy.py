@@ -126,7 +126,19 @@ def _said(state: int, vocab: int) -> int:
     drawn, last, ordered = _mix(state, 1), state & ((1 << TOKEN_BITS) - 1), vocab // 2
     if last >= ordered or drawn % JUMP == 0:
         return (drawn >> 8) % vocab
-    return (5 * last + 3) % ordered
+    return _in_order(last, vocab)
+
+
+def _in_order(last: int, vocab: int) -> int:
+    return (5 * last + 3) % (vocab // 2)
+
+
+def toy_guess(ids: tuple[int, ...], count: int, vocab: int) -> tuple[int, ...]:
+    """What a small model says comes next: it knows the order, and nothing else."""
+    said: list[int] = []
+    while len(said) < count:
+        said.append(_in_order((*ids, *said)[-1], vocab))
+    return tuple(said)
 
 
 def _scores(rows: list[int], score: Score, vocab: int) -> Scores:

@@ -74,11 +74,13 @@ class World(Timeline):
         journal_bytes: int = 32 << 20,
         spares: bool = True,
         objective: Objective = "latency",
+        drafter: str = "",
     ) -> str:
         """Start a device; the first one runs the broker and is host unless `claims` says otherwise.
 
         A device that finds no host is the host. `spares` says whether it has others' units kept loaded while
-        it is host, `objective` what it plans for then. Returns its id.
+        it is host, `objective` what it plans for then. With a `drafter` it has a small model
+        that guesses tokens. Returns its id.
         """
         number = len(self.devices) + 1
         ident = f"{number:016x}"
@@ -87,7 +89,7 @@ class World(Timeline):
             memory_bytes=memory_bytes, rank=number,
             claims=claims or ("never" if self.buses.found("") else "at once"),
             broker=True, forge=True, model_id=MODEL_ID, journal_bytes=journal_bytes, spares=spares,
-            objective=objective,
+            objective=objective, drafter=drafter,
         )  # fmt: skip
         device = Device(NodeMachine(config), speed or Speed(), ToyShard(self.manifest))
         self.devices[ident] = device

@@ -3,21 +3,22 @@
 import pytest
 
 from swisd.core import deadlines
-from swisd.core.rounds import ENOUGH, MEASURED, SIZES, STALE, Rounds
+from swisd.core.rounds import MEASURED, Rounds
+from swisd.core.sizes import ENOUGH, SIZES, STALE, Sizes
 from swisd.core.types import Beyond
 
 
 def test_rounds_are_estimated_until_they_are_measured():
-    rounds = Rounds()
+    rounds = Sizes()
     assert rounds.times() == {1: 1.0}
     for _ in range(ENOUGH):
         assert rounds.times() == {1: 1.0}
-        rounds.note_size(1, 0.1)
+        rounds.note(1, 0.1)
     times = rounds.times()
     assert list(times) == list(SIZES)
     assert times[1] < times[2] < times[4] < times[8] < 0.8
     for _ in range(ENOUGH):
-        rounds.note_size(4, 0.7)
+        rounds.note(4, 0.7)
     assert rounds.times()[4] == pytest.approx(0.7)
     assert rounds.times()[8] > 1.2  # with what was measured of four
     rounds.clear()
@@ -25,17 +26,17 @@ def test_rounds_are_estimated_until_they_are_measured():
 
 
 def test_a_hiccup_keeps_no_size_from_being_tried_again():
-    rounds = Rounds()
+    rounds = Sizes()
     for _ in range(ENOUGH):
-        rounds.note_size(1, 0.1)
+        rounds.note(1, 0.1)
     before = rounds.times()
-    rounds.note_size(2, 9.0)
+    rounds.note(2, 9.0)
     assert rounds.times() == before
     for _ in range(ENOUGH):
-        rounds.note_size(2, 0.9)
+        rounds.note(2, 0.9)
     assert rounds.times()[2] == pytest.approx(0.9)
     for _ in range(STALE + 1):
-        rounds.note_size(1, 0.1)
+        rounds.note(1, 0.1)
     assert rounds.times() == pytest.approx(before)
 
 

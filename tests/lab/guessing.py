@@ -1,6 +1,6 @@
 """Measures what guesses are worth: the same questions to a swarm that guesses and to one that does not.
 
-    python -m tests.lab.guessing HOME --devices 3 --delay 2.5 --air 30 --rounds 3
+    python -m tests.lab.guessing HOME --devices 3 --delay 2.5 --air 30 --rounds 3 [--drafter MODEL]
 
 Both swarms run on one emulated access point, each device in a namespace of its own with one thread, and are
 asked in turn, greedily. `--delay` is the way to the access point in ms, `--air` its Mbit/s (0: a wire).
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=2.5)
     parser.add_argument("--air", type=float, default=30.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--drafter", default="", help="model of HOME that guesses, with all devices")
     wish = parser.parse_args()
     folder = tempfile.TemporaryDirectory(prefix="swisd-guessing-")
     air = wish.air * 1e6 if wish.air else None
@@ -57,7 +58,9 @@ def main() -> None:
             for kind, devices in swarms.items():
                 for number in range(wish.devices):
                     host = lab.host(f"{kind[0]}{number}", delay_ms=wish.delay)
-                    devices.start(host, "--objective", "spread", settings=QUIET if kind == "quiet" else "")
+                    drafter = ["--drafter", wish.drafter] if wish.drafter and kind == "guessing" else []
+                    settings = QUIET if kind == "quiet" else ""
+                    devices.start(host, "--objective", "spread", *drafter, settings=settings)
                 first = next(iter(devices.running.values()))
                 first.wait_for(r"plan \d+ is in force", within=120.0)
                 while len(set(devices.stages(first.name))) < wish.devices:
