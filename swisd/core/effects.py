@@ -122,6 +122,18 @@ class KeepShards:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """What will be asked for behind a step: the row of its token, through the first stage's `units`.
+
+    Unless it is one of `stop_ids`. If nothing else is to be done, it may run before it is asked for: the way
+    to the machine and back takes as long as some layers. And others' rows may wait for it, to share its pass.
+    """
+
+    units: Units
+    stop_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunStep:
     """Run the shard of `units`. Comes back: StepDone or StepFailed with the same `work`.
 
@@ -135,6 +147,7 @@ class RunStep:
     sample: Sample | None = None
     score: Score | None = None
     together: int = 1
+    following: Following | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
 from swisd.core.drafts import worth
-from swisd.core.effects import Activation, Draft, Sample, Score, SetTimer
+from swisd.core.effects import Activation, Draft, Following, Sample, Score, SetTimer
 from swisd.core.events import DraftMade
 from swisd.core.local import Effects, Local
 from swisd.core.passes import Pass
@@ -38,7 +38,7 @@ class Feeding:
         self._feed_pass(session, taken, plan, now, out)
         if not self._guesses():
             return
-        guessed = session.guess(worth(session.trust, self._rounds.sizes.times()))
+        guessed = session.guess(self._worth_guessing(session))
         for more in guessed:
             self._feed_pass(session, more, plan, now, out)
         if guessed:
@@ -76,7 +76,7 @@ class Feeding:
         if request is None:
             self._local.drop("rows that nobody awaits")
             return
-        self._worker.run(activation, now, out, *_wanted(request))
+        self._worker.run(activation, now, out, *_wanted(request), self._following(session))
 
     def came_round(self, session: Session, step: int, now: float) -> None:
         """All is done with the rows of a step."""
@@ -123,11 +123,26 @@ class Feeding:
         activation = Activation(plan.epoch, pipeline, 0, (slot,), slot.rows, item.ids)
         solo = len(plan.pipelines[pipeline].stages) == 1
         sample, score = _wanted(session.head_request(slot.step) if solo and slot.logits else None)
-        self._worker.begin(activation, now, out, sample=sample, score=score)
+        following = self._following(session) if sample is not None else None
+        self._worker.begin(activation, now, out, sample=sample, score=score, following=following)
+
+    def _following(self, session: Session) -> Following | None:
+        """What comes behind the row that the head answers: this device has the first stage, too."""
+        stage = dict(self._worker.stages).get(0)
+        if stage is None or self._local.coming is not None or len(session.running) != 1 or session.todo:
+            return None
+        last = len(session.emitted) + 1 >= session.max_tokens
+        if last or (self._guesses() and self._worth_guessing(session) > 1):  # then guesses run with it
+            return None
+        return Following(stage.units, session.ask.stop_ids)
 
     def _guesses(self) -> bool:
         """Whether rows of guesses may run. While caches move to another device they would be late there."""
         return self._alone() and self._local.config.speculation and self._local.coming is None
+
+    def _worth_guessing(self, session: Session) -> int:
+        """Rows to run at once, of which all but the first are guesses that cost no time."""
+        return worth(session.trust, self._rounds.sizes.times())
 
     def _worth_drafting(self, session: Session) -> int:
         """Rows of a round, of which all but the first are its guesses; 0 while rounds are not measured."""

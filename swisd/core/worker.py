@@ -6,6 +6,7 @@ from swisd.core import deadlines
 from swisd.core.effects import (
     TO_THE_END,
     Activation,
+    Following,
     Notice,
     Publish,
     RunStep,
@@ -89,6 +90,7 @@ class Worker:
         out: Effects,
         sample: Sample | None = None,
         score: Score | None = None,
+        following: Following | None = None,
     ) -> None:
         """Run rows through a stage of this device; `sample` or `score` is what the head does with them."""
         stage = dict(self._stages).get(activation.stage)
@@ -97,7 +99,8 @@ class Worker:
             self._local.drop("rows for a stage of another device")
             return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        out.append(RunStep(work, stage.units, activation, sample, score, self._together(activation, now)))
+        together = self._together(activation, now)
+        out.append(RunStep(work, stage.units, activation, sample, score, together, following))
 
     def _together(self, activation: Activation, now: float) -> int:
         """How many sessions may share a pass here: as many as leave the other devices as many.
@@ -110,7 +113,9 @@ class Worker:
         devices = {stage.device for stage in plan.stages_of(self._local.device)} if plan else set()
         return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // max(len(devices), 1)))
 
-    def begin(self, activation: Activation, now: float, out: Effects, **head: Sample | Score | None) -> None:
+    def begin(
+        self, activation: Activation, now: float, out: Effects, **head: Sample | Score | Following | None
+    ) -> None:
         """Rows that the driver feeds into its first stage."""
         stage = dict(self._stages).get(0)
         if stage is not None and self._in_order(activation, stage, now, out):

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import median
 
 from swisd.core.effects import ForkKv, GiveUp, KvRows, LoadShards, ReadKv, RunStep
-from swisd.core.errors import SwisdError
 from swisd.core.events import (
     Event,
     KvFailed,
@@ -19,15 +18,13 @@ from swisd.core.events import (
     Measured,
     MeasureFailed,
     StepDone,
-    StepFailed,
 )
 from swisd.core.model import MAX_UNITS, Manifest
 from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand, Job
 from swisd.node.hops import HopTimes, clock
-from swisd.node.running import run
 from swisd.node.shards import Shards
-from swisd.node.steps import Steps
+from swisd.node.stepping import Stepping, reason_of
 
 log = logging.getLogger(__name__)
 TURNS, TURN_S = 50, 2.0
@@ -49,12 +46,10 @@ class Compute:
         self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._steps = Steps()
+        self.times = HopTimes()
+        self._stepping = Stepping(self._shards, self.times, self._tell)
         self._fresh: list[RunStep] = []  # not yet in line: what comes with them may share their pass
         self._part = 0  # of the line of steps
-        self._submitted = 0.0  # when the last steps were handed over
-        self.times = HopTimes()
-        self._turn_ms = 0.0  # what handing work to this thread and the result back costs
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
         """Close what a load neither wants nor keeps, and give up an earlier load; `ready` and `load` follow.
@@ -105,16 +100,16 @@ class Compute:
         fresh, self._fresh = self._fresh, []
         if self._closed:
             return
-        self._submitted = clock()
+        self._stepping.submitted = clock()
         for effect in fresh:
-            self._steps.add(effect, self._part)
+            self._stepping.line.add(effect, self._part)
         for _ in fresh:
             self._computing.submit(partial(self._take, self._part))
 
     def give_up(self, effect: GiveUp) -> None:
         """Steps that still wait and are given up by this do not run."""
         self.flush()
-        self._steps.give_up(effect)
+        self._stepping.line.give_up(effect)
 
     def drop(self, session: str) -> None:
         self._submit(lambda: self._drop(session), None)
@@ -141,7 +136,7 @@ class Compute:
         )
 
     def _drop(self, session: str) -> None:
-        self._steps.forget(session)
+        self._stepping.line.forget(session)
         self._shards.drop(session)
 
     async def close(self) -> None:
@@ -199,10 +194,11 @@ class Compute:
         def guarded() -> None:
             if self._closed:
                 return
+            self._stepping.interrupt()
             try:
                 event = work()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told and logged
-                reason = _reason(error)
+                reason = reason_of(error)
                 event = failed(reason) if failed else None
             if event is not None:
                 self._tell(event)
@@ -219,39 +215,9 @@ class Compute:
             self.times.computed(ended)
         self._post(events)
 
-    # --- steps, in the compute thread ----------------------------------------------------------------
-
     def _take(self, part: int) -> None:
         if not self._closed:
-            self._run_all(self._steps.take(part), part)
-
-    def _run_all(self, effects: Sequence[RunStep], part: int) -> None:
-        """Run steps in one pass, and each alone where that fails: the others are not to blame for one."""
-        try:
-            events = self._run(effects, part) if effects else []
-        except Exception as error:  # noqa: BLE001 - the same
-            if len(effects) > 1:
-                for effect in effects:
-                    self._run_all([effect], part)
-                return
-            reason = _reason(error)
-            events = [StepFailed(effect.work, reason) for effect in effects]
-        self._tell(*events)
-
-    def _run(self, effects: Sequence[RunStep], part: int) -> list[Event]:
-        shard = self._shards.get(effects[0].units)
-        if shard is None:
-            start, end = effects[0].units
-            reason = f"units {start} to {end} are not loaded"
-            return [StepFailed(effect.work, reason) for effect in effects]
-        if len(effects) == 1 and effects[0].activation.rows == 1:
-            self.times.started(self._submitted)
-        between = partial(self._between, effects[0].work.session, part) if self._steps.busy() else None
-        return list(run(shard, effects, self._turn_ms, between))
-
-    def _between(self, session: str, part: int) -> None:
-        """Others' turn between two slices of a long step."""
-        self._run_all(self._steps.take_between(part, session), part)
+            self._stepping.take(part)
 
     def _measure(self, manifest: Manifest, model: str, memory_limit: int) -> Event:
         from swisd.runtime.probe import probe
@@ -259,7 +225,7 @@ class Compute:
         result = probe(
             manifest, self._blobs, threads=self._threads, memory_limit=memory_limit, scratch=self._scratch
         )
-        self._turn_ms = self._measure_turn()
+        self._stepping.turn_ms = self._measure_turn()
         return Measured(
             Profile(
                 model=model,
@@ -267,7 +233,7 @@ class Compute:
                 layer_row_ms=result.layer_row_ms,
                 head_ms=result.head_ms,
                 embed_ms=result.embed_ms,
-                run_ms=result.run_ms + self._turn_ms,
+                run_ms=result.run_ms + self._stepping.turn_ms,
             )
         )
 
@@ -283,14 +249,6 @@ class Compute:
                 break
             times.append((time.perf_counter() - began) * 1000.0)
         return median(times) if times else 0.0
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, for other devices; what nobody foresaw goes to the log in full."""
-    if isinstance(error, SwisdError):
-        return str(error)
-    log.warning("computing failed", exc_info=error)
-    return f"{type(error).__name__}: {error}"
 
 
 def _not_here(reason: str) -> None:

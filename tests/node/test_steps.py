@@ -1,5 +1,7 @@
 """The line of steps: who runs next, with whom."""
 
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -130,3 +132,54 @@ def test_slices_are_the_whole_pass_without_a_lone_row(rows: int, logits: int) ->
     assert all(2 <= slot.rows <= SLICE for slot, _, _ in parts)
     wanted = [start + slot.rows - number for slot, start, _ in parts for number in range(slot.logits, 0, -1)]
     assert wanted == list(range(rows - logits, rows))
+
+
+LONG = 30.0  # seconds: a deadline that no test reaches
+
+
+def test_a_row_waits_for_those_that_are_about_to_come() -> None:
+    steps = line(step(A, together=3))
+    steps.expect(B, SHARD, monotonic() + LONG)
+    steps.expect(C, SHARD, monotonic() + LONG)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(steps.take, 0)
+        steps.add(step(C, 4, together=3), 0)
+        steps.add(step(B, 9, together=3), 0)
+        assert taken.result(LONG) == [step(A, together=3), step(C, 4, together=3), step(B, 9, together=3)]
+
+
+@pytest.mark.parametrize("why", ["late", "another shard", "enough here", "given up", "forgotten", "long"])
+def test_a_row_does_not_wait_for_what_cannot_join_it(why: str) -> None:
+    first = step(A, together=1 if why == "enough here" else 2, rows=40 if why == "long" else 1)
+    steps = line(first)
+    until = monotonic() + (-1.0 if why == "late" else LONG)
+    steps.expect(B, OTHER if why == "another shard" else SHARD, until)
+    if why == "given up":
+        steps.give_up(GiveUp(B, 7, 2))
+    if why == "forgotten":
+        steps.forget(B)
+    assert steps.take(0) == [first]
+
+
+def test_whoever_does_not_come_in_time_is_not_waited_for_any_longer() -> None:
+    steps = line(step(A, together=2))
+    steps.expect(B, SHARD, monotonic() + 0.01)
+    assert steps.take(0) == [step(A, together=2)]
+
+
+def test_what_is_put_back_stands_first_again() -> None:
+    steps = line(step(A), step(B), step(C, rows=3))
+    taken = steps.take(0)
+    steps.give_up(GiveUp(B, 7, 1))
+    steps.put_back(taken, 0)
+    assert steps.take(0) == [step(A)]
+    assert steps.take(0) == [step(C, rows=3)]
+
+
+def test_the_line_is_idle_when_nobody_waits_or_is_about_to_come() -> None:
+    steps = line()
+    steps.expect(A, SHARD, monotonic() + LONG)
+    steps.expect(B, SHARD, monotonic() - 1.0)
+    assert steps.idle({A}) and not steps.idle({C})
+    steps.add(step(A), 0)
+    assert not steps.idle({A})

@@ -1,0 +1,113 @@
+"""Steps in the computing thread: what is next in line runs, and its answer is told."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from swisd.core.effects import RunStep
+from swisd.core.errors import SwisdError
+from swisd.core.events import Event, StepDone, StepFailed
+from swisd.node.foreseen import Foreseen, foresee, goes_on
+from swisd.node.hops import HopTimes
+from swisd.node.running import run
+from swisd.node.shards import Shards
+from swisd.node.steps import Steps
+
+log = logging.getLogger(__name__)
+# Of the time of a pass, for which a row waits for one that is about to come: two rows in one pass take much
+# less than two passes.
+WAIT = 0.25
+
+
+class Stepping:
+    """Takes steps from the line and runs them. All but `line` is the computing thread's."""
+
+    def __init__(self, shards: Shards, times: HopTimes, tell: Callable[..., None]) -> None:
+        self._shards, self._times, self._tell = shards, times, tell
+        self.line = Steps()
+        self.turn_ms = 0.0  # what handing a step to this thread and its answer back costs
+        self.submitted = 0.0  # when the last steps were handed over
+        self._foreseen: Foreseen | None = None  # run before it is asked for; nothing else was done since
+
+    def interrupt(self) -> None:
+        """Something else is done, and may touch the caches."""
+        self._foreseen = None
+
+    def take(self, part: int) -> None:
+        """Run what is next of this part of the line, if anything is left of it."""
+        effects = self.line.take(part)
+        if not effects:
+            return
+        foreseen, self._foreseen = self._foreseen, None
+        early = [effect for effect in effects if foreseen is not None and foreseen.serves(effect)]
+        if foreseen is None or not early:
+            answers = self._all(effects, partial(self._run, part))
+            self._foresee(effects, answers)
+            return
+        rest = [effect for effect in effects if not foreseen.serves(effect)]
+        answers = self._all(early, foreseen.take)
+        if rest:  # those that were early come again in a moment, and may join them
+            self.line.put_back(rest, part)
+            self.take(part)
+        elif foreseen.rows:
+            self._foreseen = foreseen
+        else:
+            self._foresee(early, answers)
+
+    def _foresee(self, effects: Sequence[RunStep], answers: Sequence[Event]) -> None:
+        """Go on with what will be asked for, unless others wait, or are about to come."""
+        if not self.line.idle({effect.work.session for effect in effects}):
+            return
+        try:
+            self._foreseen = foresee(effects, answers, self._shards.get)
+        except Exception as error:  # noqa: BLE001 - once it is asked for it fails again, and that is told
+            log.debug("nothing runs ahead: %s", error)
+
+    def _all(
+        self, effects: Sequence[RunStep], work: Callable[[Sequence[RunStep]], Sequence[Event]]
+    ) -> Sequence[Event]:
+        """Run steps in one pass, and each alone where that fails: the others are not to blame for one."""
+        try:
+            events = work(effects)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and logged
+            if len(effects) > 1:
+                return [event for effect in effects for event in self._all([effect], work)]
+            events = [StepFailed(effects[0].work, reason_of(error))]
+        self._expect(effects, events)
+        self._tell(*events)
+        return events
+
+    def _expect(self, effects: Sequence[RunStep], events: Sequence[Event]) -> None:
+        """Sessions that others may share a pass with will come back with their tokens' rows."""
+        for effect, event in zip(effects, events, strict=True):
+            following = (
+                goes_on(effect, event) if effect.together > 1 and effect.activation.rows == 1 else None
+            )
+            if following is not None and isinstance(event, StepDone):
+                until = time.monotonic() + WAIT * event.ran_ms / 1000.0
+                self.line.expect(effect.work.session, following.units, until)
+
+    def _run(self, part: int, effects: Sequence[RunStep]) -> Sequence[Event]:
+        shard = self._shards.get(effects[0].units)
+        if shard is None:
+            start, end = effects[0].units
+            reason = f"units {start} to {end} are not loaded"
+            return [StepFailed(effect.work, reason) for effect in effects]
+        if len(effects) == 1 and effects[0].activation.rows == 1:
+            self._times.started(self.submitted)
+        between = partial(self._between, effects[0].work.session, part) if self.line.busy() else None
+        return run(shard, effects, self.turn_ms, between)
+
+    def _between(self, session: str, part: int) -> None:
+        """Others' turn between two slices of a long step."""
+        if effects := self.line.take_between(part, session):
+            self._all(effects, partial(self._run, part))
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, for other devices; what nobody foresaw goes to the log in full."""
+    if isinstance(error, SwisdError):
+        return str(error)
+    log.warning("computing failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
