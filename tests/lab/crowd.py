@@ -24,6 +24,7 @@ from swisd.node.home import Home
 from swisd.node.settings import load_settings
 from tests.lab.devices import Devices
 from tests.lab.lab import Host, Lab
+from tests.lab.wire import WiredLab
 
 SETTINGS = "[device]\nspeculation = false\n"
 TEXT = tuple(range(500, 512))
@@ -44,7 +45,7 @@ def main() -> None:
     if wish.ask is not None:
         print(asyncio.run(ask(wish.home, wish.ask, wish.tokens)))
         return
-    with tempfile.TemporaryDirectory(prefix="swisd-crowd-") as root, Lab(Path(root), seed=1) as lab:
+    with tempfile.TemporaryDirectory(prefix="swisd-crowd-") as root, WiredLab(Path(root)) as lab:
         swarms = {"many": Devices(lab, wish.home), "one": Devices(lab, wish.home)}
         try:
             askers = {

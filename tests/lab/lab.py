@@ -124,20 +124,24 @@ class Lab:
         home = self.root / name
         home.mkdir(parents=True, exist_ok=True)
         if disk is not None:
-            _sh("mount", "-t", "tmpfs", "-o", f"size={disk}", f"{self.tag}-{name}", str(home))
+            sh("mount", "-t", "tmpfs", "-o", f"size={disk}", f"{self.tag}-{name}", str(home))
             self._undo.callback(_quietly, "umount", "-l", str(home))
         ends = {"delay_s": delay_ms / 1000, "jitter_s": jitter_ms / 1000, "loss": loss, "rate": rate, **link}
-        device = self.tell({"op": "add", "port": name, "link": ends})["device"]
-        _sh("ip", "-n", self._middle, "link", "set", device, "netns", namespace, "name", "eth0")
+        self._plug(name, namespace, ends)
         for words in (
             ["link", "set", "lo", "up"],
             ["address", "add", f"{address}/24", "brd", "+", "dev", "eth0"],
             ["link", "set", "eth0", "up"],
         ):
-            _sh("ip", "-n", namespace, *words)
+            sh("ip", "-n", namespace, *words)
         made = Host(name, namespace, address, home, disk is not None, limits)
         self.hosts[name] = made
         return made
+
+    def _plug(self, name: str, namespace: str, ends: dict[str, Any]) -> None:
+        """Give a namespace its `eth0`."""
+        device = self.tell({"op": "add", "port": name, "link": ends})["device"]
+        sh("ip", "-n", self._middle, "link", "set", device, "netns", namespace, "name", "eth0")
 
     def link(self, host: Host, **changes: float | None) -> None:
         """Change fields of a host's `ether.Link` while it runs."""
@@ -194,7 +198,7 @@ class Lab:
 
     def _namespace(self, name: str) -> str:
         namespace = f"{self.tag}-{name}"
-        _sh("ip", "netns", "add", namespace)
+        sh("ip", "netns", "add", namespace)
         self._undo.callback(_quietly, "ip", "netns", "del", namespace)
         return namespace
 
@@ -239,7 +243,8 @@ def kill(process: subprocess.Popen[Any]) -> None:
     process.wait(END_S)
 
 
-def _sh(*command: str) -> None:
+def sh(*command: str) -> None:
+    """Run a command; `RuntimeError` with its words if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=REPLY_S, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
