@@ -10,6 +10,7 @@ gets, so the sum is a lower bound, and A* (Hart, Nilsson and Raphael, 1968) walk
 from heapq import heapify, heappop, heappush
 
 from swisd.core.placement.table import BANNED, Limits, Solution, Table
+from swisd.core.placement.ways import Ways
 
 MOST_EXACT = 8
 MOST_UNEVEN = 256  # layers of different sizes that are still searched exactly: about a second at worst
@@ -38,7 +39,8 @@ class _Search:
         self.limits = limits
         self.rows = rows
         self.layers = table.layers
-        self.hop = table.hops(rows, limits)
+        self.ways = Ways.of(table.hops(rows, limits))
+        self.hop, self._path = self.ways.hop, self.ways.path
         self.layer = [table.layer[row] for row in rows]
         self.run_ns = [table.run[row] for row in rows]
         self.memory = [table.memory[row] for row in rows]
@@ -49,8 +51,8 @@ class _Search:
         self.firsts = [0]  # of every set of workers: what one layer on each costs
         for place in range(len(rows)):
             self.firsts += [cost + self.run_ns[place] + self.layer[place] for cost in self.firsts]
-        self.paths: dict[tuple[int, int, int], int] = {}
-        self.reaches: dict[tuple[int, int], int] = {}
+        self.ends: list[list[int]] = []  # by place: where the layers from each on end that it could hold
+        self.reaches: list[dict[int, int]] = []  # by layer, and the devices left: how far they get from there
 
     def run(self) -> Solution | None:
         best = min(
@@ -60,6 +62,8 @@ class _Search:
         bound = BANNED if best is None else best[0]
         heap = self._roots(bound)
         heapify(heap)
+        if heap:
+            self._survey()
         seen: Seen = {}
         while heap:
             node = heappop(heap)
@@ -77,7 +81,7 @@ class _Search:
 
     def _roots(self, bound: int) -> list[Node]:
         """Every driver with every set of workers whose lower bound beats the best single device."""
-        rings = self._rings()
+        rings = self.ways.rings
         heap: list[Node] = []
         able = sum(1 << place for place, width in enumerate(self.width) if width >= 1)
         for driver, own in enumerate(self.drive):
@@ -116,40 +120,6 @@ class _Search:
             left -= take
         return total if left == 0 else BANNED
 
-    def _rings(self) -> list[int]:
-        """The shortest ring through every set of devices (Held-Karp, each ring from its lowest member)."""
-        size, hop = len(self.rows), self.hop
-        tails: list[dict[int, int]] = [{} for _ in range(1 << size)]
-        rings = [BANNED] * (1 << size)
-        for place in range(size):
-            tails[1 << place][place] = 0
-        for members in range(1, 1 << size):
-            first = (members & -members).bit_length() - 1
-            ends = tails[members]
-            if ends:
-                rings[members] = min(BANNED, *(cost + hop[end][first] for end, cost in ends.items()))
-            for after in range(first + 1, size):
-                if members >> after & 1:
-                    continue
-                way = hop[after]
-                tails[members | 1 << after][after] = min(cost + way[end] for end, cost in ends.items())
-        return rings
-
-    def _path(self, place: int, left: int, goal: int) -> int:
-        """Shortest way from a device through all of `left` to `goal`."""
-        if left == 0:
-            return self.hop[place][goal]
-        key = (place, left, goal)
-        known = self.paths.get(key)
-        if known is None:
-            known = min(
-                self.hop[place][after] + self._path(after, left & ~(1 << after), goal)
-                for after in range(len(self.rows))
-                if left >> after & 1
-            )
-            self.paths[key] = known
-        return known
-
     def _direct(self, driver: int, workers: int, cost: int) -> Solution | None:
         """Turn a bound into a plan where memory allows it as it is, as it does if layers are equal."""
         counts = {driver: 0}
@@ -176,27 +146,34 @@ class _Search:
             for place in ring:
                 start = ends[-1] if ends else 0
                 end = start + counts[place]
-                if place != driver and self._end(place, start) < end:
+                if place != driver and self.ends[place][start] < end:
                     break
                 ends.append(end)
             else:
                 return Solution(cost, tuple(self.rows[place] for place in ring), tuple(ends))
         return None
 
-    def _end(self, place: int, start: int) -> int:
-        row = self.rows[place]
-        return self.table.reach(self.memory[place], start, self.limits.worker_most[row])
+    def _survey(self) -> None:
+        """Look up where the layers end that each device could hold, before the search needs it."""
+        reach, most = self.table.reach, self.limits.worker_most
+        starts = range(self.layers + 1)
+        self.ends = [
+            [reach(memory, start, most[row]) for start in starts]
+            for row, memory in zip(self.rows, self.memory, strict=True)
+        ]
+        self.reaches = [{} for _ in starts]
 
     def _reach(self, left: int, start: int) -> int:
         """How far any of `left`, in the best order, get from layer `start`: further is never worse."""
-        key = (left, start)
-        known = self.reaches.get(key)
+        known = self.reaches[start].get(left)
         if known is None:
-            known = start
-            for place in range(len(self.rows)):
-                if left >> place & 1 and known < self.layers:
-                    known = max(known, self._reach(left & ~(1 << place), self._end(place, start)))
-            self.reaches[key] = known
+            known, rest = start, left
+            while rest and known < self.layers:
+                bit = rest & -rest
+                rest ^= bit
+                end = self.ends[bit.bit_length() - 1][start]
+                known = max(known, end if left == bit else self._reach(left ^ bit, end))
+            self.reaches[start][left] = known
         return known
 
     def _start(self, heap: list[Node], node: Node, bound: int) -> None:
@@ -223,7 +200,7 @@ class _Search:
             others = rest.bit_count()
             way = self.hop[last][place] + self.run_ns[place]
             onward = self._path(place, rest, driver)
-            stop = min(self._end(place, start), self.layers - others)
+            stop = min(self.ends[place][start], self.layers - others)
             for end in range(start + 1 if rest else self.layers, stop + 1):
                 if self._reach(rest, end) < self.layers:
                     continue
