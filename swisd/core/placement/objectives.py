@@ -6,6 +6,7 @@ device spends on its layers beyond its first one, which shares them out in propo
 memory allows. A bottleneck is found by bisection over its possible values; ties go to the lower latency.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -92,16 +93,22 @@ def throughput(table: Table, quick: bool = False) -> Solution | None:
 def _spread(table: Table) -> Solution | None:
     rows = range(len(table))
     free = table.free()
-    thresholds = {count * table.layer[row] for row in rows for count in range(table.layers + 1)}
+    thresholds = sorted({count * table.layer[row] for row in rows for count in range(table.layers + 1)})
+
+    def holds(longest: int) -> bool:
+        """Whether all devices together have time for all layers; a lower bound, as memory is left out."""
+        return sum(max(1, table.within(longest, row)) for row in rows) >= table.layers
+
+    low = bisect_left(thresholds, True, key=holds)
     workers = sum(table.widest(row, free) > 0 for row in rows)
     for count in range(min(workers, len(table) - 1, table.layers), -1, -1):
         every = replace(free, fewest=count, most=count)
-        if _search(table, every, quick=True) is None:
-            continue
 
         def limits(longest: int, every: Limits = every) -> Limits:
             most = [table.within(longest, row) for row in rows]
             return replace(every, worker_most=tuple(max(1, n) for n in most), driver_most=tuple(most))
 
-        return _least(table, sorted(thresholds), limits)
+        # Not without a limit first: most plans would do then, and to find the cheapest of them takes longest.
+        if (found := _least(table, thresholds, limits, low)) is not None:
+            return found
     return None
