@@ -55,16 +55,15 @@ def place(
     """
     devices = _one_each(devices)
     links = Links(devices, host)
-    context = _context(manifest, model, devices, links, wish)
-    if context is not None:
-        table = Table(manifest, model, devices, links, context)
+    table = _roomiest(manifest, model, devices, links, wish)
+    if table is not None:
         solution = solve(table, wish.objective)
         if solution is not None:
             solutions = replicate(table, solution) if wish.objective == "throughput" else (solution,)
             pipelines = tuple(table.pipeline(item) for item in solutions)
             prediction = predict(manifest, model, devices, host, pipelines)
             verdicts = verdicts_with_plan(table, solutions, devices, wish.objective, prediction.token_ms)
-            return Placement(pipelines, context, prediction, verdicts)
+            return Placement(pipelines, table.context, prediction, verdicts)
     least = min(wish.min_context, wish.context, manifest.context)
     table = Table(manifest, model, devices, links, least)
     problem = plan_problem(manifest, table, devices, model, least)
@@ -81,26 +80,26 @@ def _one_each(devices: Sequence[Capability]) -> list[Capability]:
     return [unique[name] for name in sorted(unique)]
 
 
-def _context(
+def _roomiest(
     manifest: Manifest, model: Sha, devices: list[Capability], links: Links, wish: Wish
-) -> int | None:
-    """The context to plan for; None where even the least does not fit."""
+) -> Table | None:
+    """The table with the context to plan for; None where even the least does not fit."""
     wanted = min(wish.context, manifest.context)
     least = min(wish.min_context, wanted)
 
-    def fits(context: int) -> bool:
-        return feasible(Table(manifest, model, devices, links, context))
+    def fitting(context: int) -> Table | None:
+        table = Table(manifest, model, devices, links, context)
+        return table if feasible(table) else None
 
-    if fits(wanted):
-        return wanted
-    if wanted == least or not fits(least):
-        return None
+    if (table := fitting(wanted)) is not None or wanted == least:
+        return table
+    best = fitting(least)
     # Memory grows with the context, so what fits is a prefix of the steps: bisect for its end.
     low, high = least // CONTEXT_STEP, (wanted - 1) // CONTEXT_STEP
-    while low < high:
+    while best is not None and low < high:
         middle = (low + high + 1) // 2
-        if fits(middle * CONTEXT_STEP):
-            low = middle
+        if (table := fitting(middle * CONTEXT_STEP)) is not None:
+            best, low = table, middle
         else:
             high = middle - 1
-    return max(low * CONTEXT_STEP, least)
+    return best

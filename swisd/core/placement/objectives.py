@@ -48,7 +48,11 @@ def _few(table: Table) -> bool:
 
 def _search(table: Table, limits: Limits, quick: bool = False) -> Solution | None:
     if _few(table):
-        return search_exact(table, list(range(len(table))), limits)
+        # Whether there is a plan, and which, are often asked one after the other.
+        key = tuple(table.ids), limits
+        if key not in table.solved:
+            table.solved[key] = search_exact(table, list(range(len(table))), limits)
+        return table.solved[key]
     return search_large(table, limits, quick)
 
 

@@ -60,7 +60,7 @@ class Table:
     def __init__(
         self, manifest: Manifest, model: Sha, devices: Sequence[Capability], links: Links, context: int
     ) -> None:
-        self.links = links
+        self.links, self.context = links, context
         self.layers = manifest.n_layers
         self.size = token_bytes(manifest)
         last = manifest.n_units - 1
@@ -71,6 +71,8 @@ class Table:
         self.before = [0]  # bytes of all layers before this one
         for size in sizes:
             self.before.append(self.before[-1] + size)
+        # Exact searches that were made, by ids and limits; tables of some of the devices share them.
+        self.solved: dict[tuple[tuple[str, ...], Limits], Solution | None] = {}
         self._windows: dict[int, int] = {}  # rows -> widest window of layers, where sizes differ
         self.ids: list[str] = []
         self.memory: list[int] = []
