@@ -46,8 +46,11 @@ class Foreseen:
 
     def take(self, effects: Sequence[RunStep]) -> list[StepDone]:
         """The steps that ask for them, with what the head makes of them; each is here once."""
-        rows = [self.rows.pop(effect.work.session)[2] for effect in effects]
-        return answered(self.shard, effects, rows, self.ran_ms, self.shared)
+        rows = [self.rows[effect.work.session][2] for effect in effects]
+        found = answered(self.shard, effects, rows, self.ran_ms, self.shared)
+        for effect in effects:
+            del self.rows[effect.work.session]
+        return found
 
 
 def goes_on(effect: RunStep, answer: Event) -> Following | None:

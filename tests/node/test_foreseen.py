@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from swisd.core.effects import Activation, Following, LoadShards, RunStep, Sample, Score, Work
+from swisd.core.errors import ModelError
 from swisd.core.events import Event, LoadProgress, StepDone, StepFailed
 from swisd.core.types import SamplingParams, Slot
 from swisd.node.compute import Compute
 from swisd.node.hops import HopTimes
 from swisd.node.stepping import Stepping
+from swisd.runtime import sampling
 from swisd.runtime.fake import FakeShard, fake_manifest
 from swisd.runtime.kv import KvStore
 from tests.node.fakes import install_runtime
@@ -205,6 +207,24 @@ def test_sessions_that_ran_together_run_ahead_together() -> None:
     apart = [desk.run(next_row(done, 2, together=2, following=None)) for done in second]
     assert len(desk.passes) == 3  # each of them finds its row, though they come one by one
     assert [len(events) for events in apart] == [1, 1]
+
+
+def test_an_answer_that_fails_is_the_failure_of_its_session_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    first = desk.run(*company(A, B))
+    right = sampling.sample
+
+    def wrong(logits: Any, *args: Any, **more: Any) -> int:
+        if more["position"] == 99:
+            raise ModelError("no token comes of this")
+        return right(logits, *args, **more)
+
+    monkeypatch.setattr(sampling, "sample", wrong)
+    rows = [next_row(done, 1, together=2, following=None) for done in first]
+    rows[1] = replace(rows[1], sample=replace(GREEDY, position=99))
+    answers = desk.run(*rows)
+    assert [type(answer) for answer in answers] == [StepDone, StepFailed]
+    assert len(desk.passes) == 2
 
 
 def test_one_that_ends_leaves_the_others_ahead() -> None:
