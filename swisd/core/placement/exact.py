@@ -52,7 +52,9 @@ class _Search:
         for place in range(len(rows)):
             self.firsts += [cost + self.run_ns[place] + self.layer[place] for cost in self.firsts]
         self.ends: list[list[int]] = []  # by place: where the layers from each on end that it could hold
-        self.reaches: list[dict[int, int]] = []  # by layer, and the devices left: how far they get from there
+        # By layer, and the devices left: how far they get from there, and what the rest of the layers costs.
+        self.reaches: list[dict[int, int]] = []
+        self.rests: list[dict[int, int]] = []
 
     def run(self) -> Solution | None:
         best = min(
@@ -120,6 +122,13 @@ class _Search:
             left -= take
         return total if left == 0 else BANNED
 
+    def _rest(self, workers: int, start: int) -> int:
+        """`_least` of these workers for the layers from `start` on."""
+        known = self.rests[start].get(workers)
+        if known is None:
+            known = self.rests[start][workers] = self._least(workers, self.layers - start)
+        return known
+
     def _direct(self, driver: int, workers: int, cost: int) -> Solution | None:
         """Turn a bound into a plan where memory allows it as it is, as it does if layers are equal."""
         counts = {driver: 0}
@@ -161,7 +170,7 @@ class _Search:
             [reach(memory, start, most[row]) for start in starts]
             for row, memory in zip(self.rows, self.memory, strict=True)
         ]
-        self.reaches = [{} for _ in starts]
+        self.reaches, self.rests = [{} for _ in starts], [{} for _ in starts]
 
     def _reach(self, left: int, start: int) -> int:
         """How far any of `left`, in the best order, get from layer `start`: further is never worse."""
@@ -185,7 +194,7 @@ class _Search:
             if self._reach(left, end) < self.layers:
                 continue
             spent = fixed + end * self.layer[driver]
-            cost = spent + way + self._least(left, self.layers - end)
+            cost = spent + way + self._rest(left, end)
             if cost < bound:
                 heappush(heap, (cost, count, -1, order, (end,), left, spent))
 
@@ -205,7 +214,7 @@ class _Search:
                 if self._reach(rest, end) < self.layers:
                     continue
                 paid = spent + way + (end - start) * self.layer[place]
-                cost = paid + onward + self._least(rest, self.layers - end)
+                cost = paid + onward + self._rest(rest, end)
                 mark = (driver, rest, place, end)  # what is still to come does not depend on more than this
                 if cost < bound and (paid, count) < seen.get(mark, (BANNED, 0)):
                     seen[mark] = (paid, count)
