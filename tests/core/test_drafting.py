@@ -2,42 +2,29 @@
 
 from typing import Any
 
-from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
+from builders import a_plan, a_start, said
+from desk import Desk
 
 from swisd.core.drafts import HOPE, REST, Drafted
 from swisd.core.effects import Draft, Effect, RunStep
-from swisd.core.events import DraftMade, ManifestReady, Received, ShardsLoaded, StepDone
-from swisd.core.machine import NodeMachine
+from swisd.core.events import DraftMade, Received
 from swisd.core.messages import Out
-from swisd.core.shards import own_stages
 from swisd.core.sizes import ENOUGH
 
 KEY = "a" * 16
 WHOLE = a_plan((0, 6, 1))
 
 
-class Desk:
+class Drafting(Desk):
     """A driver alone with a small model, which is played by hand."""
 
     def __init__(self, **config: object) -> None:
-        self.machine = NodeMachine(a_config(1, claims="never", **{"drafter": "small", **config}))
-        self.now = 100.0
-        self.do(ManifestReady(MODEL, a_manifest(4)))
-        self.do(Received(WHOLE.host, WHOLE))
-        mine = tuple(stage.units for _, stage in own_stages(WHOLE, an_id(1)))
-        self.do(ShardsLoaded(WHOLE.epoch, mine, 1))
-
-    def do(self, event: object) -> list[Effect]:
-        self.now += 0.01
-        return self.machine.handle(event, self.now)  # type: ignore[arg-type]
+        super().__init__(WHOLE, **{"drafter": "small", **config})
 
     def begin(self, session: str = KEY, tokens: int = 200) -> list[Effect]:
         ask = a_start(session, prompt=(5, 6, 7), max_tokens=tokens)
         (prompt,) = kinds(self.do(Received(ask.asker, ask)), RunStep)
         return self.answer(prompt, 1)
-
-    def answer(self, step: RunStep, token: int) -> list[Effect]:
-        return self.do(StepDone(step.work, 1, (), 1.0, token=token))
 
     def say(self, effects: list[Effect], tokens: int) -> list[Effect]:
         """So many tokens of which none was there before, and no guesses."""
@@ -58,20 +45,20 @@ def asked(effects: list[Effect]) -> list[Draft]:
     return kinds(effects, Draft)
 
 
-def measured(desk: Desk) -> list[Effect]:
+def measured(desk: Drafting) -> list[Effect]:
     """A few rounds of one row, so that what more rows cost can be estimated."""
     return desk.say(desk.begin(), ENOUGH)
 
 
 def test_it_is_asked_for_what_comes_behind_all_that_is_known():
-    desk = Desk()
+    desk = Drafting()
     (draft,) = asked(measured(desk))
     assert draft.session == KEY and draft.count in (1, 3, 7)
     assert draft.ids == (5, 6, 7, 1, 101, 102, 103)
 
 
 def test_what_it_says_runs_behind_the_last_tokens_row_and_comes_true_or_not():
-    desk = Desk()
+    desk = Drafting()
     effects = measured(desk)
     (row,), (draft,) = kinds(effects, RunStep), asked(effects)
     guessed = kinds(desk.do(DraftMade(KEY, len(draft.ids), (7, 8, 9)[: draft.count])), RunStep)
@@ -93,7 +80,7 @@ def test_what_it_says_runs_behind_the_last_tokens_row_and_comes_true_or_not():
 
 
 def test_what_comes_too_late_is_not_used():
-    desk = Desk()
+    desk = Drafting()
     effects = measured(desk)
     (draft,) = asked(effects)
     desk.say(effects, 1)
@@ -103,7 +90,7 @@ def test_what_comes_too_late_is_not_used():
 
 
 def test_what_is_left_of_a_late_answer_is_used_if_it_came_true_so_far():
-    desk = Desk()
+    desk = Drafting()
     effects = measured(desk)
     (draft,) = asked(effects)
     desk.say(effects, 1)
@@ -123,7 +110,7 @@ def test_who_is_too_slow_is_asked_for_less_and_then_seldom():
 
 
 def test_where_its_guesses_are_wrong_it_is_asked_seldom():
-    desk = Desk()
+    desk = Drafting()
     effects, questions = measured(desk), 0
     for _ in range(30):
         for draft in asked(effects):
@@ -139,12 +126,12 @@ def test_where_its_guesses_are_wrong_it_is_asked_seldom():
 
 
 def test_it_is_not_asked_while_several_run_or_where_nothing_is_to_be_guessed():
-    desk = Desk()
+    desk = Drafting()
     effects = measured(desk)
     other = a_start("b" * 16, prompt=(8, 9), max_tokens=9)
     desk.do(Received(other.asker, other))
     assert asked(desk.say(effects, 1)) == []
-    quiet = Desk(drafter="")
+    quiet = Drafting(drafter="")
     assert asked(measured(quiet)) == []
 
 

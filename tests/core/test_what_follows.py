@@ -1,72 +1,52 @@
 """What a driver says of the row behind the one that the head answers: whether it may run."""
 
-from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id
+from builders import a_plan, a_start
+from desk import Desk
 
 from swisd.core.effects import Effect, Following, RunStep
-from swisd.core.events import ManifestReady, Received, ShardsLoaded, StepDone
-from swisd.core.machine import NodeMachine
-from swisd.core.shards import own_stages
-from swisd.core.types import Plan
+from swisd.core.events import Received, StepDone
 
 A, B = "a" * 16, "b" * 16
 PROMPT = (5, 6, 7)
 STOP = (2,)
 
 
-class Desk:
-    """The driver of a plan, alone; steps are answered by hand."""
+def begin(desk: Desk, session: str = A, tokens: int = 20, prompt: tuple[int, ...] = PROMPT) -> RunStep:
+    ask = a_start(session, prompt=prompt, max_tokens=tokens, stop_ids=STOP)
+    return step_of(desk.do(Received(ask.asker, ask)))
 
-    def __init__(self, plan: Plan, **config: object) -> None:
-        self.machine = NodeMachine(a_config(1, claims="never", **config))
-        self.now, self.plan = 100.0, plan
-        self.do(ManifestReady(MODEL, a_manifest(4)))
-        self.do(Received(plan.host, plan))
-        mine = tuple(stage.units for _, stage in own_stages(plan, an_id(1)))
-        self.do(ShardsLoaded(plan.epoch, mine, 1))
 
-    def do(self, event: object) -> list[Effect]:
-        self.now += 0.01
-        return self.machine.handle(event, self.now)  # type: ignore[arg-type]
-
-    def begin(self, session: str = A, tokens: int = 20, prompt: tuple[int, ...] = PROMPT) -> RunStep:
-        ask = a_start(session, prompt=prompt, max_tokens=tokens, stop_ids=STOP)
-        return self.step(self.do(Received(ask.asker, ask)))
-
-    def answer(self, step: RunStep, token: int) -> RunStep:
-        return self.step(self.do(StepDone(step.work, 1, (), 1.0, token=token)))
-
-    @staticmethod
-    def step(effects: list[Effect]) -> RunStep:
-        """The first one of these."""
-        return next(effect for effect in effects if isinstance(effect, RunStep))
+def step_of(effects: list[Effect]) -> RunStep:
+    """The first one of these."""
+    return next(effect for effect in effects if isinstance(effect, RunStep))
 
 
 def test_one_device_goes_on_with_all_its_layers() -> None:
     desk = Desk(a_plan((0, 6, 1)))
-    step = desk.begin()
+    step = begin(desk)
     for token in (10, 11, 12):
         assert step.following == Following((0, 6), STOP)
-        step = desk.answer(step, token)
+        step = step_of(desk.answer(step, token))
 
 
 def test_a_driver_goes_on_with_its_first_layers() -> None:
     desk = Desk(a_plan((0, 2, 1), (2, 6, 1)))
-    first = desk.begin()
+    first = begin(desk)
     assert first.following is None  # what comes of it is no token
-    rows = desk.step(desk.do(StepDone(first.work, 3, b"", 1.0)))
+    rows = step_of(desk.do(StepDone(first.work, 3, b"", 1.0)))
     assert (rows.units, rows.following) == ((2, 6), Following((0, 2), STOP))
 
 
 def test_behind_the_last_token_comes_nothing() -> None:
     desk = Desk(a_plan((0, 6, 1)))
-    step = desk.begin(tokens=2)
+    step = begin(desk, tokens=2)
     assert step.following is not None
-    assert desk.answer(step, 10).following is None
+    assert step_of(desk.answer(step, 10)).following is None
 
 
 def test_each_of_several_sessions_goes_on() -> None:
     desk = Desk(a_plan((0, 6, 1)))
-    assert desk.begin(A).following == desk.begin(B).following == Following((0, 6), STOP)
+    assert begin(desk, A).following == begin(desk, B).following == Following((0, 6), STOP)
 
 
 def test_where_guesses_run_with_a_row_it_does_not_run_before_them() -> None:
@@ -74,9 +54,9 @@ def test_where_guesses_run_with_a_row_it_does_not_run_before_them() -> None:
     steps = {}
     for speculation in (True, False):
         desk = Desk(a_plan((0, 6, 1)), speculation=speculation)
-        step = desk.begin(prompt=(5, 6, 7, 8) * 4, tokens=100)
+        step = begin(desk, prompt=(5, 6, 7, 8) * 4, tokens=100)
         for number in range(40):
-            step = desk.answer(step, (5, 6, 7, 8)[number % 4])
+            step = step_of(desk.answer(step, (5, 6, 7, 8)[number % 4]))
             if step.following is None:
                 break
         steps[speculation] = step.following
