@@ -35,10 +35,11 @@ class Feeding:
         if (taken := session.take()) is None:
             return
         self._end_round(session, taken[1], now)
-        self._feed_pass(session, taken, plan, now, out)
+        at_once = self._at_once(session)
+        self._feed_pass(session, taken, plan, now, out, at_once=at_once)
         if not self._guesses():
             return
-        guessed = session.guess(self._worth_guessing(session))
+        guessed = session.guess(at_once)
         for more in guessed:
             self._feed_pass(session, more, plan, now, out)
         if guessed:
@@ -76,7 +77,8 @@ class Feeding:
         if request is None:
             self._local.drop("rows that nobody awaits")
             return
-        self._worker.run(activation, now, out, *_wanted(request), self._following(session))
+        following = self._following(session, self._at_once(session))
+        self._worker.run(activation, now, out, *_wanted(request), following)
 
     def came_round(self, session: Session, step: int, now: float) -> None:
         """All is done with the rows of a step."""
@@ -115,24 +117,33 @@ class Feeding:
         return True
 
     def _feed_pass(
-        self, session: Session, taken: tuple[Slot, Pass], plan: Plan, now: float, out: Effects
+        self,
+        session: Session,
+        taken: tuple[Slot, Pass],
+        plan: Plan,
+        now: float,
+        out: Effects,
+        at_once: int = 0,
     ) -> None:
+        """`at_once` rows run at once, if this is the first of them."""
         slot, item = taken
         session.fed_at[slot.step] = now
         pipeline = plan.number_of(self._local.device) or 0
         activation = Activation(plan.epoch, pipeline, 0, (slot,), slot.rows, item.ids)
         solo = len(plan.pipelines[pipeline].stages) == 1
         sample, score = _wanted(session.head_request(slot.step) if solo and slot.logits else None)
-        following = self._following(session) if sample is not None else None
+        following = self._following(session, at_once) if sample is not None else None
         self._worker.begin(activation, now, out, sample=sample, score=score, following=following)
 
-    def _following(self, session: Session) -> Following | None:
-        """What comes behind the row that the head answers: this device has the first stage, too."""
+    def _following(self, session: Session, at_once: int) -> Following | None:
+        """What comes behind the row that the head answers: this device has the first stage, too.
+
+        Where more than one row is worth its time `at_once`, guesses run with it.
+        """
         stage = dict(self._worker.stages).get(0)
         if stage is None or self._local.coming is not None or len(session.running) != 1 or session.todo:
             return None
-        last = len(session.emitted) + 1 >= session.max_tokens
-        if last or (self._guesses() and self._worth_guessing(session) > 1):  # then guesses run with it
+        if at_once != 1 or len(session.emitted) + 1 >= session.max_tokens:
             return None
         return Following(stage.units, session.ask.stop_ids)
 
@@ -140,9 +151,9 @@ class Feeding:
         """Whether rows of guesses may run. While caches move to another device they would be late there."""
         return self._alone() and self._local.config.speculation and self._local.coming is None
 
-    def _worth_guessing(self, session: Session) -> int:
-        """Rows to run at once, of which all but the first are guesses that cost no time."""
-        return worth(session.trust, self._rounds.sizes.times())
+    def _at_once(self, session: Session) -> int:
+        """Rows to run at once, all but the first of them guesses; 1 where none may run."""
+        return worth(session.trust, self._rounds.sizes.times()) if self._guesses() else 1
 
     def _worth_drafting(self, session: Session) -> int:
         """Rows of a round, of which all but the first are its guesses; 0 while rounds are not measured."""

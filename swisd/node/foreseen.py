@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import Following, RunStep
+from swisd.core.effects import RunStep
 from swisd.core.events import Event, StepDone
 from swisd.core.types import Slot, Units
 from swisd.node.running import answered
@@ -21,16 +21,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """The row of a token, which comes behind the step that the head answered with it."""
+
+    units: Units
+    slot: Slot
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Foreseen:
     """One row of each of `shared` sessions through the first stage's shard, in one pass of `ran_ms`.
 
-    `rows` has, by session, the slot, its token and what became of it, until it is taken.
+    `rows` has, by session, the row and what became of it, until it is taken.
     """
 
     shard: "Shard"
-    units: Units
     epoch: int
-    rows: dict[str, tuple[Slot, int, Any]]
+    rows: dict[str, tuple[Row, Any]]
     ran_ms: float
     shared: int
 
@@ -39,26 +47,30 @@ class Foreseen:
         slots = effect.activation.slots
         if len(slots) != 1 or effect.score is not None or slots[0].session not in self.rows:
             return False
-        slot, (mine, token, _) = slots[0], self.rows[slots[0].session]
+        slot, (row, _) = slots[0], self.rows[slots[0].session]
         asked = effect.units, effect.work.epoch, slot.position, slot.rows, slot.logits
-        known = self.units, self.epoch, mine.position, mine.rows, mine.logits
-        return asked == known and effect.activation.payload == (token,)
+        known = row.units, self.epoch, row.slot.position, row.slot.rows, row.slot.logits
+        return asked == known and effect.activation.payload == (row.token,)
 
     def take(self, effects: Sequence[RunStep]) -> list[StepDone]:
         """The steps that ask for them, with what the head makes of them; each is here once."""
-        rows = [self.rows[effect.work.session][2] for effect in effects]
+        rows = [self.rows[effect.work.session][1] for effect in effects]
         found = answered(self.shard, effects, rows, self.ran_ms, self.shared)
         for effect in effects:
             del self.rows[effect.work.session]
         return found
 
 
-def goes_on(effect: RunStep, answer: Event) -> Following | None:
+def row_behind(effect: RunStep, answer: Event) -> Row | None:
     """What follows on a step, if that is known."""
     following = effect.following
     if following is None or not isinstance(answer, StepDone) or answer.token is None:
         return None
-    return None if answer.token in following.stop_ids else following
+    if answer.token in following.stop_ids:
+        return None
+    last = effect.activation.slots[-1]
+    slot = Slot(last.session, last.step + 1, last.position + last.rows, 1, 1)
+    return Row(following.units, slot, answer.token)
 
 
 def foresee(
@@ -70,22 +82,13 @@ def foresee(
     """
     import numpy as np
 
-    rows: dict[str, tuple[Slot, int]] = {}
-    units: Units | None = None
-    for effect, answer in zip(effects, answers, strict=True):
-        following = goes_on(effect, answer)
-        if following is None or not isinstance(answer, StepDone) or answer.token is None:
-            continue
-        units, last = following.units, effect.activation.slots[-1]
-        slot = Slot(last.session, last.step + 1, last.position + last.rows, 1, 1)
-        rows[last.session] = slot, answer.token
-    shard = shard_of(units) if units is not None else None
-    if shard is None or units is None:
+    behind = map(row_behind, effects, answers)
+    rows = [row for row in behind if row is not None]
+    shard = shard_of(rows[0].units) if rows else None
+    if shard is None:
         return None
     began = time.perf_counter()
-    out = shard.run(
-        [slot for slot, _ in rows.values()], np.array([token for _, token in rows.values()], np.int64)
-    )
+    out = shard.run([row.slot for row in rows], np.array([row.token for row in rows], np.int64))
     ran = (time.perf_counter() - began) * 1000.0
-    found = {key: (*row, out[at : at + 1]) for at, (key, row) in enumerate(rows.items())}
-    return Foreseen(shard, units, effects[0].work.epoch, found, ran, len(found))
+    found = {row.slot.session: (row, out[at : at + 1]) for at, row in enumerate(rows)}
+    return Foreseen(shard, effects[0].work.epoch, found, ran, len(rows))

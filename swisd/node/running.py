@@ -12,7 +12,6 @@ from swisd.core.types import Scores, Slot
 if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
 
-Answer = tuple[int | None, Scores | None]
 SLICE = 32  # rows of a long pass that run before others have their turn
 
 
@@ -45,27 +44,37 @@ def run(
                 others += time.perf_counter() - paused
             parts.append(shard.run([slot], rows[0][start:end]))
         results = [np.concatenate(parts)]
-    answers = [_answer(shard, *item) for item in zip(effects, results, strict=True)]
     ran = (time.perf_counter() - began - others) * 1000.0
-    return [
-        _done(shard, effect, result, answer, ran, turn_ms, len(effects))
-        for effect, result, answer in zip(effects, results, answers, strict=True)
-    ]
+    return answered(shard, effects, results, ran, len(effects), turn_ms)
 
 
 def answered(
-    shard: "Shard", effects: Sequence[RunStep], rows: Sequence[Any], ran_ms: float, shared: int
+    shard: "Shard",
+    effects: Sequence[RunStep],
+    rows: Sequence[Any],
+    ran_ms: float,
+    shared: int,
+    turn_ms: float = 0.0,
 ) -> list[StepDone]:
-    """Steps whose rows ran before they were asked for: handing them over cost nothing.
+    """Steps whose rows ran in a pass of `ran_ms` that served `shared` rows, with what the head makes of them.
 
-    The pass served `shared` rows in `ran_ms`.
+    `turn_ms` is what it cost to hand them over: nothing where they ran before they were asked for.
     """
     began = time.perf_counter()
-    answers = [_answer(shard, *item) for item in zip(effects, rows, strict=True)]
+    answers = [_answer(*item) if shard.has_head else (None, None) for item in zip(effects, rows, strict=True)]
     ran = ran_ms + (time.perf_counter() - began) * 1000.0
     return [
-        _done(shard, effect, result, answer, ran, 0.0, shared)
-        for effect, result, answer in zip(effects, rows, answers, strict=True)
+        StepDone(
+            effect.work,
+            len(result),
+            None if shard.has_head else result,
+            ran + turn_ms,
+            token,
+            scores,
+            ran,
+            shared,
+        )
+        for effect, result, (token, scores) in zip(effects, rows, answers, strict=True)
     ]
 
 
@@ -81,18 +90,8 @@ def slices(slot: Slot) -> Iterator[tuple[Slot, int, int]]:
         start += rows
 
 
-def _done(
-    shard: "Shard", effect: RunStep, rows: Any, answer: Answer, ran: float, turn: float, shared: int
-) -> StepDone:
-    token, scores = answer
-    payload = None if shard.has_head else rows
-    return StepDone(effect.work, len(rows), payload, ran + turn, token, scores, ran, shared)
-
-
-def _answer(shard: "Shard", effect: RunStep, logits: Any) -> Answer:
-    """What the head's rows mean: a token, scores, or (a prompt chunk, a shard without a head) nothing."""
-    if not shard.has_head:
-        return None, None
+def _answer(effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:
+    """What the head's rows mean: a token, scores, or (a prompt chunk) nothing."""
     from swisd.runtime.sampling import sample
     from swisd.runtime.scoring import score
 

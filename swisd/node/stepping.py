@@ -8,7 +8,7 @@ from functools import partial
 from swisd.core.effects import RunStep
 from swisd.core.errors import SwisdError
 from swisd.core.events import Event, StepDone, StepFailed
-from swisd.node.foreseen import Foreseen, foresee, goes_on
+from swisd.node.foreseen import Foreseen, foresee, row_behind
 from swisd.node.hops import HopTimes
 from swisd.node.running import run
 from swisd.node.shards import Shards
@@ -81,12 +81,11 @@ class Stepping:
     def _expect(self, effects: Sequence[RunStep], events: Sequence[Event]) -> None:
         """Sessions that others may share a pass with will come back with their tokens' rows."""
         for effect, event in zip(effects, events, strict=True):
-            following = (
-                goes_on(effect, event) if effect.together > 1 and effect.activation.rows == 1 else None
-            )
-            if following is not None and isinstance(event, StepDone):
+            if effect.together < 2 or effect.activation.rows != 1 or not isinstance(event, StepDone):
+                continue
+            if (row := row_behind(effect, event)) is not None:
                 until = time.monotonic() + WAIT * event.ran_ms / 1000.0
-                self.line.expect(effect.work.session, following.units, until)
+                self.line.expect(row.slot.session, row.units, until)
 
     def _run(self, part: int, effects: Sequence[RunStep]) -> Sequence[Event]:
         shard = self._shards.get(effects[0].units)

@@ -57,8 +57,7 @@ class Steps:
     def add(self, effect: RunStep, part: int) -> None:
         with self._lock:
             self._due.pop(effect.work.session, None)
-            floor = self._given_up.get(effect.work.session)
-            if floor is None or not given_up(effect.work, floor):
+            if self._wanted(effect):
                 self._line.append(_Waiting(effect, part))
             self._lock.notify_all()
 
@@ -104,8 +103,7 @@ class Steps:
         """Steps that were taken stand first in line again."""
         with self._lock:
             for effect in reversed(effects):
-                floor = self._given_up.get(effect.work.session)
-                if floor is None or not given_up(effect.work, floor):
+                if self._wanted(effect):
                     self._line.appendleft(_Waiting(effect, part))
 
     def idle(self, but: Set[str]) -> bool:
@@ -117,6 +115,11 @@ class Steps:
     def busy(self) -> bool:
         """Whether somebody's tokens may have to wait for a long pass: one-row steps ran a moment ago."""
         return time.monotonic() - self._short_at < BUSY
+
+    def _wanted(self, effect: RunStep) -> bool:
+        """Whether it was not given up."""
+        floor = self._given_up.get(effect.work.session)
+        return floor is None or not given_up(effect.work, floor)
 
     def _await_company(self, part: int) -> None:
         """Wait for rows that can share the pass of the first one here, if any are about to come."""
