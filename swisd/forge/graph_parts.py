@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swisd.forge.quant import Linear, NBits
+from swisd.forge.quant import Linear, NBits, identity
 
 INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits: two to three times faster than fp32 (on x86-64)
-INT8_MOST = 127
-TINY = 1e-30  # in place of the scale of a block of zeros
 CONTRIB = "com.microsoft"
 FLOAT, INT32, INT64 = 1, 6, 7  # onnx.TensorProto data types
 Array = NDArray[Any]
@@ -141,12 +139,11 @@ class Fragment:
         key = ("two parts of " + x, block)
         if key not in self._sums:
             blocks = self._blocks(x, width, block)
-            largest = self.node("ReduceMax", [self.node("Abs", [blocks]), self.constant([2])], keepdims=1)
-            step = self.node("Mul", [largest, self.scalar(1 / INT8_MOST, np.float32)])
-            step = self.node("Max", [step, self.scalar(TINY, np.float32)])
-            rounded = self.node("Mul", [self.node("Round", [self.node("Div", [blocks, step])]), step])
-            rest = self.node("Sub", [blocks, rounded])
-            both = self.node("Concat", [rounded, rest], axis=0)
+            # A product with the identity: what is left of x once MatMulNBits has rounded it, by itself.
+            one = identity(block)
+            names = [self.weight("q", one.packed), self.weight("s", one.scales)]
+            rest = self.node("Sub", [blocks, self._product(blocks, one, names, "", 1)])
+            both = self.node("Concat", [blocks, rest], axis=0)
             self._sums[key] = self.node("Reshape", [both, self.constant([-1, width])])
         return self._sums[key]
 
