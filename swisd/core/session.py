@@ -183,7 +183,7 @@ class Session:
 
         They are made for each token, so not of all.
         """
-        window = self.ask.sampling.repetition_window
+        window = self.ask.sampling.looks_back
         if not window:
             return ()
         known = len(self.ask.prompt) + len(self.emitted)

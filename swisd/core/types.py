@@ -231,6 +231,11 @@ class SamplingParams:
     repetition_penalty: Annotated[float, Range(0.01, 100.0)] = 1.0  # 1: off
     repetition_window: Annotated[int, Range(0, 1 << 16)] = 256
 
+    @property
+    def looks_back(self) -> int:
+        """How many tokens before the one that is chosen have a say in it."""
+        return self.repetition_window if self.repetition_penalty != 1 else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

@@ -8,13 +8,13 @@ keeps one of these drops it before anything else is done.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from swisd.core.effects import RunStep
+from swisd.core.effects import RunStep, Sample
 from swisd.core.events import Event, StepDone
 from swisd.core.types import Slot, Units
-from swisd.node.running import answered
+from swisd.node.running import Outcome, done, outcomes
 
 if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The row of a token, which comes behind the step that the head answered with it."""
+    """The row of a token, which comes behind the step that the head answered with it.
+
+    `sample` is how the head answers it in turn, if the same shard ends in the head.
+    """
 
     units: Units
     slot: Slot
     token: int
+    sample: Sample | None
+    score: None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,8 @@ class Foreseen:
     `rows` has, by session, the row and what became of it, until it is taken.
     """
 
-    shard: "Shard"
     epoch: int
-    rows: dict[str, tuple[Row, Any]]
+    rows: dict[str, tuple[Row, Outcome]]
     ran_ms: float
     shared: int
 
@@ -48,17 +52,16 @@ class Foreseen:
         if len(slots) != 1 or effect.score is not None or slots[0].session not in self.rows:
             return False
         slot, (row, _) = slots[0], self.rows[slots[0].session]
-        asked = effect.units, effect.work.epoch, slot.position, slot.rows, slot.logits
-        known = row.units, self.epoch, row.slot.position, row.slot.rows, row.slot.logits
+        asked = effect.units, effect.work.epoch, slot.position, slot.rows, slot.logits, effect.sample
+        known = row.units, self.epoch, row.slot.position, row.slot.rows, row.slot.logits, row.sample
         return asked == known and effect.activation.payload == (row.token,)
 
     def take(self, effects: Sequence[RunStep]) -> list[StepDone]:
-        """The steps that ask for them, with what the head makes of them; each is here once."""
-        rows = [self.rows[effect.work.session][1] for effect in effects]
-        found = answered(self.shard, effects, rows, self.ran_ms, self.shared)
-        for effect in effects:
-            del self.rows[effect.work.session]
-        return found
+        """The steps that ask for them, with what became of them; each is here once."""
+        taken = [self.rows.pop(effect.work.session)[1] for effect in effects]
+        return [
+            done(effect, item, self.ran_ms, self.shared) for effect, item in zip(effects, taken, strict=True)
+        ]
 
 
 def row_behind(effect: RunStep, answer: Event) -> Row | None:
@@ -70,7 +73,16 @@ def row_behind(effect: RunStep, answer: Event) -> Row | None:
         return None
     last = effect.activation.slots[-1]
     slot = Slot(last.session, last.step + 1, last.position + last.rows, 1, 1)
-    return Row(following.units, slot, answer.token)
+    same = following.units == effect.units
+    sample = _after(effect.sample, answer.token) if same and effect.sample is not None else None
+    return Row(following.units, slot, answer.token, sample)
+
+
+def _after(sample: Sample, token: int) -> Sample:
+    """How the token behind this one is sampled."""
+    window = sample.params.looks_back
+    history = (*sample.history, token)[-window:] if window else ()
+    return replace(sample, position=sample.position + 1, history=history)
 
 
 def foresee(
@@ -78,7 +90,7 @@ def foresee(
 ) -> Foreseen | None:
     """Run what will be asked for behind steps that ran in one pass, as far as that is known.
 
-    Raises what `Shard.run` raises.
+    Raises what `outcomes` raises.
     """
     import numpy as np
 
@@ -88,7 +100,8 @@ def foresee(
     if shard is None:
         return None
     began = time.perf_counter()
-    out = shard.run([row.slot for row in rows], np.array([row.token for row in rows], np.int64))
+    ids = np.array([row.token for row in rows], np.int64)
+    found = outcomes(shard, [row.slot for row in rows], ids, rows)
     ran = (time.perf_counter() - began) * 1000.0
-    found = {row.slot.session: (row, out[at : at + 1]) for at, row in enumerate(rows)}
-    return Foreseen(shard, effects[0].work.epoch, found, ran, len(rows))
+    known = {row.slot.session: (row, item) for row, item in zip(rows, found, strict=True)}
+    return Foreseen(effects[0].work.epoch, known, ran, len(rows))

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
-from swisd.core.effects import Activation, RunStep
+from swisd.core.effects import Activation, RunStep, Sample, Score
 from swisd.core.events import StepDone
 from swisd.core.types import Scores, Slot
 
@@ -27,14 +27,10 @@ def run(
     import numpy as np
 
     rows = [_rows(effect.activation, shard) for effect in effects]
-    slots = [slot for effect in effects for slot in effect.activation.slots]
     began, others = time.perf_counter(), 0.0
-    if len(effects) > 1:
-        joined = shard.run(slots, np.concatenate(rows))
-        ends = np.cumsum([slot.logits if shard.only_wanted else slot.rows for slot in slots])
-        results = np.split(joined, ends[:-1])
-    elif between is None or len(slots) > 1 or not shard.layers:
-        results = [shard.run(slots, rows[0])]
+    slots = [slot for effect in effects for slot in effect.activation.slots]
+    if len(slots) > 1 or between is None or not shard.layers or slots[0].rows == 1:
+        found = outcomes(shard, slots, np.concatenate(rows), effects)
     else:
         parts = []
         for slot, start, end in slices(slots[0]):
@@ -43,39 +39,74 @@ def run(
                 between()
                 others += time.perf_counter() - paused
             parts.append(shard.run([slot], rows[0][start:end]))
-        results = [np.concatenate(parts)]
+        found = [outcome(np.concatenate(parts), shard.has_head, effects[0])]
     ran = (time.perf_counter() - began - others) * 1000.0
-    return answered(shard, effects, results, ran, len(effects), turn_ms)
-
-
-def answered(
-    shard: "Shard",
-    effects: Sequence[RunStep],
-    rows: Sequence[Any],
-    ran_ms: float,
-    shared: int,
-    turn_ms: float = 0.0,
-) -> list[StepDone]:
-    """Steps whose rows ran in a pass of `ran_ms` that served `shared` rows, with what the head makes of them.
-
-    `turn_ms` is what it cost to hand them over: nothing where they ran before they were asked for.
-    """
-    began = time.perf_counter()
-    answers = [_answer(*item) if shard.has_head else (None, None) for item in zip(effects, rows, strict=True)]
-    ran = ran_ms + (time.perf_counter() - began) * 1000.0
     return [
-        StepDone(
-            effect.work,
-            len(result),
-            None if shard.has_head else result,
-            ran + turn_ms,
-            token,
-            scores,
-            ran,
-            shared,
-        )
-        for effect, result, (token, scores) in zip(effects, rows, answers, strict=True)
+        done(effect, item, ran, len(effects), turn_ms) for effect, item in zip(effects, found, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the rows of a step: how many there are, and hidden states or what the head says."""
+
+    rows: int
+    hidden: Any = None
+    token: int | None = None
+    scores: Scores | None = None
+
+
+class Wanted(Protocol):
+    """What the head shall make of its rows."""
+
+    @property
+    def sample(self) -> Sample | None: ...
+    @property
+    def score(self) -> Score | None: ...
+
+
+def outcomes(shard: "Shard", slots: Sequence[Slot], x: Any, wanted: Sequence[Wanted]) -> list[Outcome]:
+    """Run steps in one pass: one of any number of slots, or several of one row each.
+
+    Raises `SwisdError` for rows that do not fit, and where no answer comes of the head's.
+    """
+    import numpy as np
+
+    if shard.has_head and len(slots) == slots[0].rows == 1:  # a token of one session is what matters most
+        return [shard.read(slots[0], x, lambda logits: outcome(logits, True, wanted[0]))]
+    rows = shard.run(slots, x)
+    if len(wanted) == 1:
+        return [outcome(rows, shard.has_head, wanted[0])]
+    ends = np.cumsum([slot.logits if shard.only_wanted else slot.rows for slot in slots])
+    return [
+        outcome(part, shard.has_head, item)
+        for part, item in zip(np.split(rows, ends[:-1]), wanted, strict=True)
+    ]
+
+
+def outcome(rows: Any, head: bool, wanted: Wanted) -> Outcome:
+    """A token, scores, or (a prompt chunk) nothing comes of the head's rows; all others go on as they are."""
+    from swisd.runtime.sampling import sample
+    from swisd.runtime.scoring import score
+
+    if not head:
+        return Outcome(len(rows), rows)
+    if (how := wanted.sample) is not None and len(rows):
+        token = sample(rows[-1], how.params, seed=how.seed, position=how.position, history=how.history)
+        return Outcome(len(rows), token=token)
+    if (what := wanted.score) is not None and len(rows):
+        return Outcome(len(rows), scores=score(rows, what.next_ids, what.top))
+    return Outcome(len(rows))
+
+
+def done(effect: RunStep, found: Outcome, ran_ms: float, shared: int, turn_ms: float = 0.0) -> StepDone:
+    """A step that ran in a pass of `ran_ms` that served `shared` steps.
+
+    `turn_ms` is what it cost to hand it over: nothing where it ran before it was asked for.
+    """
+    return StepDone(
+        effect.work, found.rows, found.hidden, ran_ms + turn_ms, found.token, found.scores, ran_ms, shared
+    )
 
 
 def slices(slot: Slot) -> Iterator[tuple[Slot, int, int]]:
@@ -88,22 +119,6 @@ def slices(slot: Slot) -> Iterator[tuple[Slot, int, int]]:
         wanted = max(0, min(rows, slot.logits - behind))
         yield replace(slot, position=slot.position + start, rows=rows, logits=wanted), start, start + rows
         start += rows
-
-
-def _answer(effect: RunStep, logits: Any) -> tuple[int | None, Scores | None]:
-    """What the head's rows mean: a token, scores, or (a prompt chunk) nothing."""
-    from swisd.runtime.sampling import sample
-    from swisd.runtime.scoring import score
-
-    wanted, scoring = effect.sample, effect.score
-    if wanted is not None and len(logits):
-        token = sample(
-            logits[-1], wanted.params, seed=wanted.seed, position=wanted.position, history=wanted.history
-        )
-        return token, None
-    if scoring is not None and len(logits):
-        return None, score(logits, scoring.next_ids, scoring.top)
-    return None, None
 
 
 def _rows(activation: Activation, shard: "Shard") -> Any:

@@ -123,7 +123,7 @@ class Steps:
 
     def _await_company(self, part: int) -> None:
         """Wait for rows that can share the pass of the first one here, if any are about to come."""
-        while self._line:
+        while self._line and self._due:
             first = self._line[0].effect
             here = {
                 item.session

@@ -83,6 +83,13 @@ class Binding:
 
     def run(self, x: Array, positions: Sequence[int], wanted: Sequence[int]) -> Array:
         """One pass. `positions`: of each session's first row; returns the `wanted` rows, by number."""
+        out = self.compute(x, positions, wanted)
+        if self._has_head or len(wanted) == len(out):
+            return out.copy()
+        return out[list(wanted)]
+
+    def compute(self, x: Array, positions: Sequence[int], wanted: Sequence[int]) -> Array:
+        """As `run`, but what it returns lies where the next pass writes; all rows, if they are hidden."""
         # A graph that ends in the head computes at least one row of logits, to be thrown away if none is
         # wanted: products of no rows are untested ground in some kernels.
         self._bind_exit(list(wanted) or [len(self.x) - 1])
@@ -91,6 +98,4 @@ class Binding:
         self.seqlens += self.rows - 1
         self.total[...] = int(self.seqlens.max()) + 1
         self._session.run_with_iobinding(self._binding)
-        if self._has_head:
-            return self.out[: len(wanted)].copy()
-        return self.out.copy() if len(wanted) == len(self.out) else self.out[list(wanted)]
+        return self.out[: len(wanted)] if self._has_head else self.out

@@ -7,8 +7,9 @@ tokens that follow, and any cut of the model gives the same bits on any machine.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from swisd.core.model import Blob, Manifest, Unit
 from swisd.runtime.kv import KvStore, LayerRows
 from swisd.runtime.slots import Array, Rows, check_step
 
+T = TypeVar("T")
 PRIME = 8388593  # the largest below 2**23
 EOS_ID = 0
 HALF = 1 << 12  # a sum is kept as two numbers
@@ -116,6 +118,9 @@ class FakeShard:
             outputs.append(self._head(part) if self.has_head else part.astype(np.float32))
             at += rows
         return np.concatenate(outputs)
+
+    def read(self, slot: Rows, x: Array, of: Callable[[Array], T]) -> T:
+        return of(self.run([slot], x))
 
     def close(self) -> None:
         self._closed = True

@@ -1,8 +1,9 @@
 """A shard: contiguous units of a model as one ONNX Runtime session, over the KV caches of the device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from swisd.runtime.rope import RopeTables
 from swisd.runtime.slots import Array, Rows, Slot, check_step
 
 __all__ = ["Shard", "Slot"]
+T = TypeVar("T")
 
 # Long inputs run in passes of at most so many rows, and so few that the attention scores
 # (heads x rows x capacity floats) stay small. Passes of two and more rows have the same bits.
@@ -98,6 +100,17 @@ class Shard:
             at += slot.rows
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
+    def read(self, slot: Rows, x: Array, of: Callable[[Array], T]) -> T:
+        """One row of one session through a shard that ends in the head: what `of` makes of its logits.
+
+        As `run` without a copy: `of` gets float32 [wanted, vocab] where the next pass will write its own.
+        Raises what `of` raises, too.
+        """
+        if not self.layers or self.session is None:
+            return of(self.run([slot], x))
+        check_step(self.manifest, self.units, [slot], x, self.store)
+        return of(self._compute_row(slot, x))
+
     @cached_property
     def batches(self) -> bool:
         """Whether one-row steps of several sessions at once have the bits of each alone, on this device.
@@ -128,25 +141,35 @@ class Shard:
         return result
 
     def _run_slot(self, slot: Rows, x: Array) -> Array:
+        if slot.rows == 1:
+            return self._compute_row(slot, x).copy()
         total = slot.position + slot.rows
-        one_row = self._bound(slot.session, 1, total) if slot.rows == 1 else None
-        layers = (
-            self.store.reserve(slot.session, self.layers, total)
-            if one_row is None
-            else self._rows(slot.session)
-        )
+        layers = self.store.reserve(slot.session, self.layers, total)
         # Until the step has succeeded only what it does not rewrite is valid.
         for rows in layers:
             rows.length = slot.position
-        if slot.rows == 1:
-            if one_row is None:
-                one_row = self._bind(slot.session, [(item.key, item.value) for item in layers])
-            result = one_row.run(x, [slot.position], range(slot.logits if self.only_wanted else 1))
-        else:
-            result = self._run_passes(slot, x, layers)
+        result = self._run_passes(slot, x, layers)
         for rows in layers:
             rows.length = total
         return result[len(result) - slot.logits :] if self.only_wanted else result
+
+    def _compute_row(self, slot: Rows, x: Array) -> Array:
+        """A slot of one row. What it returns lies where the next pass writes."""
+        total = slot.position + 1
+        binding = self._bound(slot.session, 1, total)
+        layers = (
+            self.store.reserve(slot.session, self.layers, total)
+            if binding is None
+            else self._rows(slot.session)
+        )
+        for rows in layers:  # as for several
+            rows.length = slot.position
+        if binding is None:
+            binding = self._bind(slot.session, [(item.key, item.value) for item in layers])
+        result = binding.compute(x, [slot.position], range(slot.logits if self.only_wanted else 1))
+        for rows in layers:
+            rows.length = total
+        return result if slot.logits or not self.only_wanted else result[:0]
 
     def rope_tables(self, positions: int) -> list[tuple[str, Array]]:
         """The graph's names and tables of cosines and sines for so many positions."""

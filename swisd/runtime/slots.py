@@ -81,7 +81,7 @@ def check_step(
             raise ModelError(
                 f"session {slot.session}: a step at {slot.position}, but only {here} tokens are here"
             )
-    if start == 0 and x.size and not 0 <= int(x.min()) <= int(x.max()) < manifest.vocab:
+    if start == 0 and (ids := x.tolist()) and not 0 <= min(ids) <= max(ids) < manifest.vocab:
         raise ModelError(f"token ids outside 0 to {manifest.vocab - 1}")
 
 

@@ -102,7 +102,7 @@ def test_a_pass_that_caches_hold_in_part_is_run_whole(start: int, end: int, posi
 
 
 def test_the_sample_depends_on_seed_position_and_history_alone():
-    params = SamplingParams(temperature=0.7, repetition_window=2)
+    params = SamplingParams(temperature=0.7, repetition_penalty=1.1, repetition_window=2)
     session = begin(3, 4, seed=9, sampling=params)
     rows_of(session)
     assert session.head_request(0) == Sample(params, 9, 3, (101, 102))

@@ -1,10 +1,13 @@
 """What a driver says of the row behind the one that the head answers: whether it may run."""
 
+import pytest
 from builders import a_plan, a_start
 from desk import Desk
 
 from swisd.core.effects import Effect, Following, RunStep
 from swisd.core.events import Received, StepDone
+from swisd.core.types import SamplingParams
+from swisd.node.foreseen import row_behind
 
 A, B = "a" * 16, "b" * 16
 PROMPT = (5, 6, 7)
@@ -61,3 +64,20 @@ def test_where_guesses_run_with_a_row_it_does_not_run_before_them() -> None:
                 break
         steps[speculation] = step.following
     assert steps == {True: None, False: Following((0, 6), STOP)}
+
+
+@pytest.mark.parametrize(
+    "params", [SamplingParams(), SamplingParams(repetition_penalty=1.2, repetition_window=5)]
+)
+@pytest.mark.parametrize("prompt", [(5, 6, 7), tuple(range(3, 20))])
+def test_what_runs_ahead_is_sampled_as_the_driver_asks(
+    params: SamplingParams, prompt: tuple[int, ...]
+) -> None:
+    driver = Desk(a_plan((0, 6, 1)))
+    ask = a_start(A, prompt=prompt, max_tokens=20, stop_ids=(), sampling=params)
+    asked = step_of(driver.do(Received(ask.asker, ask)))
+    for token in (10, 11, 12, 10, 13):
+        row = row_behind(asked, StepDone(asked.work, 1, None, 1.0, token=token))
+        asked = step_of(driver.answer(asked, token))
+        assert row is not None and (row.sample, row.token) == (asked.sample, *asked.activation.payload)
+        assert row.slot == asked.activation.slots[0]

@@ -25,7 +25,7 @@ from tests.node.fakes import install_runtime
 MANIFEST = fake_manifest(layers=4, context=128)
 A, B, C = (letter * 16 for letter in "abc")
 ALL = (0, 6)
-GREEDY = Sample(SamplingParams(), 0, 3, ())
+PARAMS = SamplingParams()
 ON = Following(ALL, ())
 
 
@@ -81,7 +81,8 @@ class Desk:
 def step(session: str, position: int, *ids: int, number: int = 0, **more: Any) -> RunStep:
     slot = Slot(session, number or position, position, len(ids), 1)
     rows = Activation(7, 0, 0, (slot,), len(ids), ids)
-    filled: dict[str, Any] = {"sample": GREEDY, "following": ON, **more}
+    sample = Sample(PARAMS, 0, position + len(ids), ())
+    filled: dict[str, Any] = {"sample": sample, "following": ON, **more}
     return RunStep(Work(7, 0, session, slot.step), ALL, rows, **filled)
 
 
@@ -115,7 +116,8 @@ def test_a_pipelines_first_shard_runs_behind_its_head() -> None:
         assert isinstance(done, StepDone)
         rows = Activation(7, 0, 1, (Slot(A, position, position, len(ids), 1),), done.rows, done.payload)
         following = Following((0, 3), ())
-        return desk.token(RunStep(Work(7, 1, A, position), (3, 6), rows, GREEDY, following=following))
+        sample = Sample(PARAMS, 0, position + len(ids), ())
+        return desk.token(RunStep(Work(7, 1, A, position), (3, 6), rows, sample, following=following))
 
     said = alone(1, 2, 3, then=3)
     assert [both(0, 1, 2, 3), both(3, said[0]), both(4, said[1])] == said
@@ -210,21 +212,22 @@ def test_sessions_that_ran_together_run_ahead_together() -> None:
 
 
 def test_an_answer_that_fails_is_the_failure_of_its_session_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk()
-    first = desk.run(*company(A, B))
-    right = sampling.sample
+    desk, right = Desk(), sampling.sample
+    seeds = {A: 0, B: 1}
 
     def wrong(logits: Any, *args: Any, **more: Any) -> int:
-        if more["position"] == 99:
+        if more["seed"] == seeds[B] and more["position"] == 2:
             raise ModelError("no token comes of this")
         return right(logits, *args, **more)
 
+    def seeded(effect: RunStep) -> RunStep:
+        assert effect.sample is not None
+        return replace(effect, sample=replace(effect.sample, seed=seeds[effect.work.session]))
+
     monkeypatch.setattr(sampling, "sample", wrong)
-    rows = [next_row(done, 1, together=2, following=None) for done in first]
-    rows[1] = replace(rows[1], sample=replace(GREEDY, position=99))
-    answers = desk.run(*rows)
-    assert [type(answer) for answer in answers] == [StepDone, StepFailed]
-    assert len(desk.passes) == 2
+    first = desk.run(*map(seeded, company(A, B)))
+    rows = [seeded(next_row(done, 1, together=2, following=None)) for done in first]
+    assert [type(answer) for answer in desk.run(*rows)] == [StepDone, StepFailed]
 
 
 def test_one_that_ends_leaves_the_others_ahead() -> None:
