@@ -8,15 +8,16 @@ keeps one of these drops it before anything else is done.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swisd.core.effects import RunStep, Sample
 from swisd.core.events import Event, StepDone
 from swisd.core.types import Slot, Units
-from swisd.node.running import Outcome, done, outcomes
+from swisd.node.running import done
 
 if TYPE_CHECKING:
+    from swisd.node.outcomes import Outcome
     from swisd.runtime.shard import Shard
 
 
@@ -42,7 +43,7 @@ class Foreseen:
     """
 
     epoch: int
-    rows: dict[str, tuple[Row, Outcome]]
+    rows: dict[str, tuple[Row, "Outcome"]]
     ran_ms: float
     shared: int
 
@@ -82,7 +83,7 @@ def _after(sample: Sample, token: int) -> Sample:
     """How the token behind this one is sampled."""
     window = sample.params.looks_back
     history = (*sample.history, token)[-window:] if window else ()
-    return replace(sample, position=sample.position + 1, history=history)
+    return Sample(sample.params, sample.seed, sample.position + 1, history)
 
 
 def foresee(
@@ -93,6 +94,8 @@ def foresee(
     Raises what `outcomes` raises.
     """
     import numpy as np
+
+    from swisd.node.outcomes import outcomes
 
     behind = map(row_behind, effects, answers)
     rows = [row for row in behind if row is not None]

@@ -1,15 +1,16 @@
-"""Running steps through loaded shards: several in one pass, long ones in slices; what the head answers."""
+"""Running steps through loaded shards: several in one pass, long ones in slices."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import Activation, RunStep, Sample, Score
+from swisd.core.effects import Activation, RunStep
 from swisd.core.events import StepDone
-from swisd.core.types import Scores, Slot
+from swisd.core.types import Slot
 
 if TYPE_CHECKING:
+    from swisd.node.outcomes import Outcome
     from swisd.runtime.shard import Shard
 
 SLICE = 32  # rows of a long pass that run before others have their turn
@@ -26,11 +27,14 @@ def run(
     """
     import numpy as np
 
+    from swisd.node.outcomes import outcome, outcomes
+
     rows = [_rows(effect.activation, shard) for effect in effects]
     began, others = time.perf_counter(), 0.0
     slots = [slot for effect in effects for slot in effect.activation.slots]
     if len(slots) > 1 or between is None or not shard.layers or slots[0].rows == 1:
-        found = outcomes(shard, slots, np.concatenate(rows), effects)
+        x = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        found = outcomes(shard, slots, x, effects)
     else:
         parts = []
         for slot, start, end in slices(slots[0]):
@@ -46,60 +50,7 @@ def run(
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of the rows of a step: how many there are, and hidden states or what the head says."""
-
-    rows: int
-    hidden: Any = None
-    token: int | None = None
-    scores: Scores | None = None
-
-
-class Wanted(Protocol):
-    """What the head shall make of its rows."""
-
-    @property
-    def sample(self) -> Sample | None: ...
-    @property
-    def score(self) -> Score | None: ...
-
-
-def outcomes(shard: "Shard", slots: Sequence[Slot], x: Any, wanted: Sequence[Wanted]) -> list[Outcome]:
-    """Run steps in one pass: one of any number of slots, or several of one row each.
-
-    Raises `SwisdError` for rows that do not fit, and where no answer comes of the head's.
-    """
-    import numpy as np
-
-    if shard.has_head and len(slots) == slots[0].rows == 1:  # a token of one session is what matters most
-        return [shard.read(slots[0], x, lambda logits: outcome(logits, True, wanted[0]))]
-    rows = shard.run(slots, x)
-    if len(wanted) == 1:
-        return [outcome(rows, shard.has_head, wanted[0])]
-    ends = np.cumsum([slot.logits if shard.only_wanted else slot.rows for slot in slots])
-    return [
-        outcome(part, shard.has_head, item)
-        for part, item in zip(np.split(rows, ends[:-1]), wanted, strict=True)
-    ]
-
-
-def outcome(rows: Any, head: bool, wanted: Wanted) -> Outcome:
-    """A token, scores, or (a prompt chunk) nothing comes of the head's rows; all others go on as they are."""
-    from swisd.runtime.sampling import sample
-    from swisd.runtime.scoring import score
-
-    if not head:
-        return Outcome(len(rows), rows)
-    if (how := wanted.sample) is not None and len(rows):
-        token = sample(rows[-1], how.params, seed=how.seed, position=how.position, history=how.history)
-        return Outcome(len(rows), token=token)
-    if (what := wanted.score) is not None and len(rows):
-        return Outcome(len(rows), scores=score(rows, what.next_ids, what.top))
-    return Outcome(len(rows))
-
-
-def done(effect: RunStep, found: Outcome, ran_ms: float, shared: int, turn_ms: float = 0.0) -> StepDone:
+def done(effect: RunStep, found: "Outcome", ran_ms: float, shared: int, turn_ms: float = 0.0) -> StepDone:
     """A step that ran in a pass of `ran_ms` that served `shared` steps.
 
     `turn_ms` is what it cost to hand it over: nothing where it ran before it was asked for.

@@ -40,12 +40,14 @@ class Stepping:
         if not effects:
             return
         foreseen, self._foreseen = self._foreseen, None
-        early = [effect for effect in effects if foreseen is not None and foreseen.serves(effect)]
+        early: list[RunStep] = []
+        rest: list[RunStep] = []
+        for effect in effects:
+            (early if foreseen is not None and foreseen.serves(effect) else rest).append(effect)
         if foreseen is None or not early:
             answers = self._all(effects, partial(self._run, part))
             self._foresee(effects, answers)
             return
-        rest = [effect for effect in effects if not foreseen.serves(effect)]
         answers = self._all(early, foreseen.take)
         if rest:  # those that were early come again in a moment, and may join them
             self.line.put_back(rest, part)

@@ -94,8 +94,8 @@ class Binding:
         # wanted: products of no rows are untested ground in some kernels.
         self._bind_exit(list(wanted) or [len(self.x) - 1])
         self.x[...] = x
-        self.seqlens[:] = positions
-        self.seqlens += self.rows - 1
-        self.total[...] = int(self.seqlens.max()) + 1
+        last = [position + self.rows - 1 for position in positions]
+        self.seqlens[:] = last
+        self.total[...] = max(last) + 1
         self._session.run_with_iobinding(self._binding)
         return self.out[: len(wanted)] if self._has_head else self.out

@@ -49,7 +49,7 @@ def sample(
         raise ValueError(f"one row of logits is wanted, not shape {logits.shape}")
     values = _penalised(logits, params, history)
     if params.temperature == 0:
-        best = int(np.argmax(values))
+        best = int(values.argmax())
         _check_largest(float(values[best]), position)
         return best
     largest = float(values.max())

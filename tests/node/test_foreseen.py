@@ -14,10 +14,10 @@ from swisd.core.effects import Activation, Following, LoadShards, RunStep, Sampl
 from swisd.core.errors import ModelError
 from swisd.core.events import Event, LoadProgress, StepDone, StepFailed
 from swisd.core.types import SamplingParams, Slot
+from swisd.node import outcomes
 from swisd.node.compute import Compute
 from swisd.node.hops import HopTimes
 from swisd.node.stepping import Stepping
-from swisd.runtime import sampling
 from swisd.runtime.fake import FakeShard, fake_manifest
 from swisd.runtime.kv import KvStore
 from tests.node.fakes import install_runtime
@@ -212,7 +212,7 @@ def test_sessions_that_ran_together_run_ahead_together() -> None:
 
 
 def test_an_answer_that_fails_is_the_failure_of_its_session_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk, right = Desk(), sampling.sample
+    desk, right = Desk(), outcomes.sample
     seeds = {A: 0, B: 1}
 
     def wrong(logits: Any, *args: Any, **more: Any) -> int:
@@ -224,7 +224,7 @@ def test_an_answer_that_fails_is_the_failure_of_its_session_alone(monkeypatch: p
         assert effect.sample is not None
         return replace(effect, sample=replace(effect.sample, seed=seeds[effect.work.session]))
 
-    monkeypatch.setattr(sampling, "sample", wrong)
+    monkeypatch.setattr(outcomes, "sample", wrong)
     first = desk.run(*map(seeded, company(A, B)))
     rows = [seeded(next_row(done, 1, together=2, following=None)) for done in first]
     assert [type(answer) for answer in desk.run(*rows)] == [StepDone, StepFailed]
