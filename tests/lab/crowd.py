@@ -4,7 +4,8 @@
 
 Each device is in a namespace of its own, on a wire, with one thread and a quota of processor time; whoever
 asks has none. Rounds ask the swarm once, the swarm `--requests` times at once, and the single device so many
-times at once, in turn. Total tokens a second, from the first question to the last token.
+times at once, in turn. Total tokens of answers a second, from the first question to the last token. `--prompt`
+asks with prompts of so many tokens, each another, in place of a line of 13.
 """
 
 import argparse
@@ -39,11 +40,12 @@ def main() -> None:
     parser.add_argument("--objective", default="throughput")
     parser.add_argument("--requests", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--prompt", type=int, default=0, help="tokens of each prompt")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ask", type=int, help="only ask so many times at once, from this home")
     wish = parser.parse_args()
     if wish.ask is not None:
-        print(asyncio.run(ask(wish.home, wish.ask, wish.tokens)))
+        print(asyncio.run(ask(wish.home, wish.ask, wish.tokens, wish.prompt)))
         return
     with tempfile.TemporaryDirectory(prefix="swisd-crowd-") as root, WiredLab(Path(root)) as lab:
         swarms = {"many": Devices(lab, wish.home), "one": Devices(lab, wish.home)}
@@ -52,7 +54,7 @@ def main() -> None:
                 kind: form(lab, swarms[kind], kind, count, wish.cpu, wish.objective)
                 for kind, count in (("many", wish.devices), ("one", 1))
             }
-            measure(askers, wish.requests, wish.tokens, wish.rounds)
+            measure(askers, wish)
         finally:
             for devices in swarms.values():
                 devices.close()
@@ -79,15 +81,16 @@ def form(lab: Lab, devices: Devices, kind: str, count: int, cpu: float, objectiv
     return asker
 
 
-def measure(askers: dict[str, Host], requests: int, tokens: int, rounds: int) -> None:
+def measure(askers: dict[str, Host], wish: argparse.Namespace) -> None:
     found: dict[str, list[float]] = {"once": [], "many": [], "one": []}
-    for _ in range(rounds):
+    requests = wish.requests
+    for _ in range(wish.rounds):
         for what, kind, count in (
             ("once", "many", 1), ("many", "many", requests), ("one", "one", requests),
         ):  # fmt: skip
             host = askers[kind]
             command = [sys.executable, "-m", "tests.lab.crowd", str(host.home)]
-            command += ["--ask", str(count), "--tokens", str(tokens)]
+            command += ["--ask", str(count), "--tokens", str(wish.tokens), "--prompt", str(wish.prompt)]
             done = subprocess.run(
                 [*host.prefix, *command], check=True, capture_output=True, text=True, timeout=ANSWER_S
             )
@@ -99,12 +102,15 @@ def measure(askers: dict[str, Host], requests: int, tokens: int, rounds: int) ->
     print(f"the swarm against one device: median {median(split):.2f}, {min(split):.2f} to {max(split):.2f}")
 
 
-async def ask(home: Path, count: int, tokens: int) -> float:
+async def ask(home: Path, count: int, tokens: int, prompt: int = 0) -> float:
     """Total tokens a second of so many questions at once."""
     async with reach(Home(home), load_settings(home), lambda text: None, alone=False) as link:
         side = SwarmSide(link, "swarm", "swarm", "auto")
         await side.ready()
-        prompts = Prompts(str(time.time_ns()), 30000, TEXT).short("crowd", 0, count)
+        source = Prompts(str(time.time_ns()), 30000, TEXT)
+        prompts = source.short("crowd", 0, count)
+        if prompt:
+            prompts = [source.long(number, prompt) for number in range(count)]
         streams = await side.ask(prompts, tokens)
     began, ended = min(one.began for one in streams), max(one.ended for one in streams)
     return sum(one.tokens for one in streams) / (ended - began)
