@@ -137,7 +137,7 @@ async def _solo(
     """This device alone, in this process, from a home without a key: it meets nobody."""
     index = ModelIndex(home.models, BlobStore(home.blobs))
     manifest = index.manifest(model)
-    if index.holding(manifest) != [(0, manifest.n_units)]:
+    if not index.has_all(manifest):
         raise ModelError(f"it holds only a part of {model}")
     link_model(home.path, root)
     profiles = home.path / "profiles.json"

@@ -21,6 +21,7 @@ from swisd.cli.ending import end_on_sigterm
 from swisd.cli.models import fetched
 from swisd.cli.output import as_json, json_line, result, say
 from swisd.core.errors import BadInput
+from swisd.node.describe import model_of
 from swisd.node.home import Home
 from swisd.node.settings import load_settings
 from swisd.wire.topics import swarm_id
@@ -65,7 +66,7 @@ def run_bench(home: Path | None, wish: Wish, *, as_lines: bool) -> None:
 
 
 def _local(place: Home, root: Path, wish: Wish, work: Work, notes: list[str]) -> Report:
-    model = wish.model or load_settings(place.path).model.id
+    model = wish.model or model_of(place, load_settings(place.path))
     fetched(place, model)
     gguf = find_gguf(place, model, wish.gguf, wish.quick, notes.append)
     with local_spots(root, place.path, wish.local, model, wish.quick, say) as spots:

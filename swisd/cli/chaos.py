@@ -20,6 +20,7 @@ from swisd.cli.ending import end_on_sigterm
 from swisd.cli.models import fetched
 from swisd.cli.output import as_json, json_line, result, say
 from swisd.core.errors import BadInput
+from swisd.node.describe import model_of
 from swisd.node.home import Home
 from swisd.node.settings import load_settings, parse_size
 
@@ -48,7 +49,7 @@ def run_chaos(home: Path | None, offer: Offer, wishes: Wishes, *, as_lines: bool
         raise BadInput(f"nobody to strike is called {wishes.kill!r}: choose of {', '.join((*KINDS, *names))}")
     end_on_sigterm()
     place = Home(home)
-    model = offer.model or load_settings(place.path).model.id
+    model = offer.model or model_of(place, load_settings(place.path))
     manifest = fetched(place, model)
     mixed = wishes.kill == "mixed"
     offers = varied_offers(memory, offer.devices, manifest) if mixed else [memory] * offer.devices

@@ -95,7 +95,7 @@ def fetched(home: Home, model: str) -> Manifest:
     except ModelError:
         whole = False
     else:
-        whole = index.holding(manifest) == [(0, manifest.n_units)]
+        whole = index.has_all(manifest)
     if not whole:
         say(f"{model} is not here: fetching and importing it")
         import_shown(home, model, "")

@@ -10,7 +10,9 @@ from swisd.core.config import Claims, DeviceConfig
 from swisd.node.home import Home, default_name
 from swisd.node.importing import can_import
 from swisd.node.memory import JOURNAL_MOST
-from swisd.node.settings import Settings
+from swisd.node.settings import DEFAULT_MODEL, Settings
+from swisd.store.disk import BlobStore
+from swisd.store.models import ModelIndex
 
 
 def describe_device(
@@ -41,7 +43,7 @@ def describe_device(
         forge=can_import(),
         rank=identity.since,
         claims=claims,
-        model_id=settings.model.id,
+        model_id=model_of(home, settings),
         objective=settings.model.objective,
         context=settings.model.context,
         min_context=min(settings.model.min_context, settings.model.context),
@@ -50,6 +52,18 @@ def describe_device(
         drafter=settings.device.drafter if settings.device.speculation else "",
         spares=settings.model.spares,
     )
+
+
+def model_of(home: Home, settings: Settings) -> str:
+    """The model to serve: the one that is set, or the only one that is whole here, or the default.
+
+    A small model that guesses for another one is not meant.
+    """
+    if settings.model.id:
+        return settings.model.id
+    index = ModelIndex(home.models, BlobStore(home.blobs))
+    whole = [name for name in index.whole() if name != settings.device.drafter]
+    return whole[0] if len(whole) == 1 else DEFAULT_MODEL
 
 
 def threads_of(settings: Settings) -> int:

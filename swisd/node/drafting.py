@@ -57,7 +57,7 @@ class Drafting:
             manifest = index.manifest(name)
         except ModelError as error:
             raise ModelError(f"device.drafter: {error}; get it with `swisd models pull {name}`") from None
-        if index.holding(manifest) != [(0, manifest.n_units)]:
+        if not index.has_all(manifest):
             missing = f"device.drafter: {name} is not whole on this device"
             raise ModelError(f"{missing}; get it with `swisd models pull {name}`")
         made = cls(home.blobs, manifest, threads=threads_of(settings), max_tokens=settings.model.context)

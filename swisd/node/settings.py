@@ -11,6 +11,7 @@ from swisd.core.errors import BadInput
 from swisd.core.types import Objective
 
 FILE = "swisd.toml"
+DEFAULT_MODEL = "smollm2-135m-instruct-q4_1"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -47,7 +48,7 @@ class SwarmSettings:
 class ModelSettings:
     """`[model]`: what the swarm runs, and how it is cut. The host's settings count."""
 
-    id: Annotated[str, Text(100)] = "smollm2-135m-instruct-q4_1"
+    id: Annotated[str, Text(100)] = ""  # empty: the only model of the host's home, or else `DEFAULT_MODEL`
     objective: Objective = "latency"
     context: Annotated[int, Range(16, 1 << 20)] = 4096
     min_context: Annotated[int, Range(16, 1 << 20)] = 512

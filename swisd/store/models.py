@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -113,6 +114,22 @@ class ModelIndex:
             else:
                 ranges.append((number, number + 1))
         return ranges
+
+    def has_all(self, manifest: Manifest) -> bool:
+        """Whether the weights of all units are on this device."""
+        return self.holding(manifest) == [(0, manifest.n_units)]
+
+    def whole(self) -> Sequence[str]:
+        """Ids of models of which all units are on this device."""
+        found = []
+        for entry in self.list():
+            try:
+                manifest = self.manifest(entry.model_id)
+            except ModelError:
+                continue  # `swisd models list` says what is wrong with it
+            if self.has_all(manifest):
+                found.append(entry.model_id)
+        return found
 
     def _needs(self, entry: ModelEntry) -> set[str]:
         try:

@@ -4,8 +4,8 @@
 
 Each device is in a namespace of its own, on a wire, with one thread and a quota of processor time; whoever
 asks has none. Rounds ask the swarm once, the swarm `--requests` times at once, and the single device so many
-times at once, in turn. Total tokens of answers a second, from the first question to the last token. `--prompt`
-asks with prompts of so many tokens, each another, in place of a line of 13.
+times at once, in turn. Total tokens of answers a second, from the first question to the last token. With
+`--prompt` each question is so many tokens, in place of 13.
 """
 
 import argparse

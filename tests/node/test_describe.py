@@ -12,9 +12,12 @@ from swisd.core.checked import from_json, to_json
 from swisd.core.local import capability_of
 from swisd.core.types import Capability
 from swisd.node import describe, memory
-from swisd.node.describe import describe_device
+from swisd.node.describe import describe_device, model_of
 from swisd.node.home import Home
-from swisd.node.settings import Settings
+from swisd.node.settings import DEFAULT_MODEL, Settings
+from swisd.runtime.fake import fake_manifest, write_fake_blobs
+from swisd.store.disk import BlobStore
+from swisd.store.models import ModelIndex
 
 MIB = 1 << 20
 AMOUNTS = st.integers(0, 1 << 45)
@@ -36,6 +39,24 @@ def test_the_home_and_the_settings_are_in_it(tmp_path: Path) -> None:
     assert (config.device, config.rank) == (home.identity().device, home.identity().since)
     assert (config.name, config.threads, config.model_id, config.claims) == ("ann", 3, "tiny", "never")
     assert config.min_context == config.context == 100  # no plan may be asked for more than there is to be
+
+
+def test_a_home_serves_its_only_model_unless_it_is_told_another(tmp_path: Path) -> None:
+    home, plain = Home(tmp_path), Settings()
+    index = ModelIndex(home.models, BlobStore(home.blobs))
+
+    def add(layers: int) -> str:
+        manifest = fake_manifest(layers=layers)
+        write_fake_blobs(manifest, home.blobs)
+        return index.add(BlobStore(home.blobs).put(manifest.to_bytes())).model_id
+
+    assert model_of(home, plain) == DEFAULT_MODEL
+    first = add(2)
+    assert model_of(home, plain) == first
+    assert model_of(home, replace(plain, model=replace(plain.model, id="tiny"))) == "tiny"
+    second = add(3)
+    assert model_of(home, plain) == DEFAULT_MODEL
+    assert model_of(home, replace(plain, device=replace(plain.device, drafter=second))) == first
 
 
 def test_what_it_says_is_a_message_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

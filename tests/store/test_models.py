@@ -67,6 +67,16 @@ def test_holding(store: BlobStore, index: ModelIndex) -> None:
     assert index.holding(manifest) == []
 
 
+def test_a_model_is_whole_with_all_its_units(store: BlobStore, index: ModelIndex) -> None:
+    (one, sha), (_, other) = model(store, "one", b"a"), model(store, "two", b"b")
+    index.add(sha)
+    index.add(other)
+    assert index.whole() == ["one", "two"] and index.has_all(one)
+    store.remove(one.blobs[4].sha256)
+    store.remove(other)  # the manifest itself
+    assert index.whole() == [] and not index.has_all(one)
+
+
 @pytest.mark.parametrize(
     "model_id", ["", ".", "..", "../x", "a/b", "a\\b", "x.", ".hidden", "a" * 101, "a\n", "é"]
 )
