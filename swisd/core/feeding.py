@@ -153,12 +153,15 @@ class Feeding:
 
     def _at_once(self, session: Session) -> int:
         """Rows to run at once, all but the first of them guesses; 1 where none may run."""
-        return worth(session.trust, self._rounds.sizes.times()) if self._guesses() else 1
+        if not self._guesses():
+            return 1
+        times = self._rounds.sizes.times()
+        return worth(session.odds(max(times) - 1), times)
 
     def _worth_drafting(self, session: Session) -> int:
         """Rows of a round, of which all but the first are its guesses; 0 while rounds are not measured."""
         times = self._rounds.drafted.times()
-        return worth(session.drafted.trust, times) if len(times) > 1 else 0
+        return worth([session.drafted.trust] * (max(times) - 1), times) if len(times) > 1 else 0
 
     def _end_round(self, session: Session, item: Pass, now: float) -> None:
         """The next row that is no guess is fed. Rounds count where a small model could have a part."""

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swisd.core.drafts import REACH, Drafted, Lookup
+from swisd.core.drafts import Drafted
 from swisd.core.effects import Sample, Score
 from swisd.core.history import History, history, together
+from swisd.core.lookup import REACH, Lookup
 from swisd.core.messages import Ask, Out
 from swisd.core.passes import Pass, all_passes
 from swisd.core.types import FinishReason, Slot
@@ -88,10 +89,9 @@ class Session:
         """Position of the first pass whose answer was not said yet."""
         return self.scored if self.ask.score_top else self._all_passes()[-1].position
 
-    @property
-    def trust(self) -> float:
-        """The share of guesses that were right lately."""
-        return self.lookup.trust if self.lookup is not None else 0.0
+    def odds(self, most: int) -> list[float]:
+        """Of at most so many guesses at the next tokens, how likely each is right if those before it are."""
+        return self.lookup.odds(most) if self.lookup is not None else []
 
     def halt(self) -> None:
         """Nothing is under way any more, and nothing is fed, until it is lined up again."""

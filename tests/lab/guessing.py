@@ -24,6 +24,7 @@ TEXT = (
 CHANGED = TEXT.replace("morning", "mornning").replace("violin", "violinn")
 TASKS = {  # name: (question, is it continued as it is, does the answer repeat what is there)
     "edit": (f"Text with mistakes:\n{CHANGED}\n{CHANGED}\n\nThe same text, corrected:\n", True, True),
+    "correct": (f'Correct the spelling: "{CHANGED}"', False, True),
     "rewrite": (f"Write this text again, but call her Eva instead of Ann:\n\n{TEXT}", False, True),
     "quote": (f"{TEXT}\n\nQuoted once more, sentence by sentence:\n\n1. \"", True, True),
     "story": ("Tell me a story about a fisherman who finds a letter in a bottle.", False, False),
