@@ -129,22 +129,22 @@ class Fragment:
         return self._sums[x, block]
 
     def two_parts(self, x: str, width: int, block: int) -> str:
-        """float32 [rows, width] -> [2 rows, width]: x as int8 products read it, below it what that leaves.
+        """float32 [rows, width] -> [2, rows, width]: x, and what int8 products lose of it.
 
-        Each block of x is rounded to the steps that MatMulNBits rounds it to, so the first half is read
-        exactly, and the second carries eight bits more. A product of both, added up, is as good as one in
-        fp32, and costs less: the weights are read once. And where fp32 products have one kernel for a single
-        row and another for several, this gives the same bits for a row alone and among others.
+        MatMulNBits rounds each block of x to 8 bits; the second half carries eight bits more. A product of
+        both, added up, is as good as one in fp32, and costs less: the weights are read once. And where fp32
+        products have one kernel for a single row and another for several, this gives the same bits for a row
+        alone and among others.
         """
         key = ("two parts of " + x, block)
         if key not in self._sums:
             blocks = self._blocks(x, width, block)
-            # A product with the identity: what is left of x once MatMulNBits has rounded it, by itself.
+            # A product with the identity gives x as MatMulNBits rounds it.
             one = identity(block)
             names = [self.weight("q", one.packed), self.weight("s", one.scales)]
             rest = self.node("Sub", [blocks, self._product(blocks, one, names, "", 1)])
             both = self.node("Concat", [blocks, rest], axis=0)
-            self._sums[key] = self.node("Reshape", [both, self.constant([-1, width])])
+            self._sums[key] = self.node("Reshape", [both, self.constant([2, -1, width])])
         return self._sums[key]
 
     def _blocks(self, x: str, width: int, block: int) -> str:
@@ -193,9 +193,9 @@ class Fragment:
         whole = last if layer.offsets is None else 1
         if fine and layer.bits == 4:
             both = self._product(self.two_parts(x, width, layer.block), layer, names, "", 1)
-            halves = [self.name("half"), self.name("half")]
-            self.node("Split", [both], halves, axis=0, num_outputs=2)
-            y = self.node("Sum", [*halves, *([added] if added else [])], whole)
+            y = self.node("ReduceSum", [both, self.constant([0])], 1 if added else whole, keepdims=0)
+            if added:
+                y = self.node("Add", [y, added], whole)
         else:
             y = self._product(x, layer, names, added, whole)
         if layer.offsets is None:
