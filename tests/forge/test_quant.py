@@ -70,6 +70,11 @@ def test_a_hollow_layer_keeps_shapes_and_sizes() -> None:
     assert hollow.scales.nbytes == layer.scales.nbytes
 
 
+@pytest.mark.parametrize("size", [16, 32])
+def test_the_identity_is_one(size: int) -> None:
+    assert np.array_equal(quant.identity(size).dequantise(), np.eye(size))
+
+
 def test_a_blocked_vector_is_refused() -> None:
     with pytest.raises(ModelError, match="Q4_0"):
         quant.to_float("Q4_0", np.zeros(18, np.uint8))

@@ -109,6 +109,21 @@ def test_results_do_not_change_afterwards(imported: Callable[..., Any]) -> None:
     assert np.array_equal(first, kept)
 
 
+@pytest.mark.parametrize("cuts", [(), (4,)])
+def test_logits_can_be_read_where_they_lie(imported: Callable[..., Any], cuts: tuple[int, ...]) -> None:
+    model = imported()
+    *body, head = model.shards(*cuts)
+    x = np.array([3])
+    for part in body:
+        x = part.run([Slot("s", 0, 1, 1)], x)
+    right = head.run([Slot("s", 0, 1, 1)], x)
+    assert np.array_equal(head.read(Slot("s", 0, 1, 1), x, np.copy), right)
+    none = x if head.layers else x[:0]  # the head alone takes the wanted rows
+    assert head.read(Slot("s", 0, 1, 0), none, np.shape) == (0, VOCAB)
+    with pytest.raises(ModelError, match="not float64"):
+        head.read(Slot("s", 0, 1, 1), x.astype(np.float64), np.copy)
+
+
 @pytest.mark.parametrize(
     ("slots", "x", "words"),
     [
