@@ -16,7 +16,7 @@ HOP = (
     "one hop: from the end of computing on a device to its begin on the next; serialise: making and "
     "checking the frame; wait: from thread to thread; machine: deciding; wire: what is left"
 )
-LOADED = "loaded: weights of shards and spares, without caches and the process itself"
+HELD = "held: weights of shards and spares, and caches of sessions; not the process itself"
 
 
 def table(report: Report, changes: Sequence[Change]) -> str:
@@ -111,8 +111,8 @@ def _devices(sides: Sequence[Side]) -> str:
             first = side.way is not None and part is side.way.devices[0]
             memory = f"{part.resident_bytes / MIB:.1f}"
             rows.append([side.name if first else "", _short(part.name, 16), f"{part.compute_ms:.2f}", memory])
-    told = _columns(["each device", "", "compute ms", "loaded MiB"], rows)
-    return "\n".join([told, *wrapped(LOADED)])
+    told = _columns(["each device", "", "compute ms", "held MiB"], rows)
+    return "\n".join([told, *wrapped(HELD)])
 
 
 def _since(changes: Sequence[Change]) -> list[str]:

@@ -27,6 +27,7 @@ from swisd.wire.joincode import parse_join_code
 from swisd.wire.topics import swarm_id
 
 STOP_S = 10.0
+AGAIN_S = 60.0  # from then on a line that is as the one before is news again
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,11 @@ async def _leave(device: Device) -> None:
 
 
 class Printer:
-    """One line per event, with the time of day."""
+    """One line per event, with the time of day; the same one again only after a while."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-        self._last = ""
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock = write, clock
+        self._last, self._said_at = "", 0.0
 
     def __call__(self, event: Observed) -> None:
         match event:
@@ -142,6 +143,7 @@ class Printer:
                 return
 
     def _line(self, text: str) -> None:
-        if text != self._last:
-            self._last = text
+        now = self._clock()
+        if text != self._last or now - self._said_at >= AGAIN_S:
+            self._last, self._said_at = text, now
             self._write(f"{time.strftime('%H:%M:%S')} {text}")

@@ -37,7 +37,7 @@ def test_what_nobody_stands_beside_has_no_columns_for_it() -> None:
 
 def test_what_the_figures_of_a_way_mean_is_said() -> None:
     text = table(a_report(*FULL), ())
-    assert "between two tokens" in " ".join(text.split()) and "without caches" in text
+    assert "between two tokens" in " ".join(text.split()) and "caches of sessions" in text
     assert "one hop" not in text
     (row,) = [line.split() for line in text.splitlines() if line.split()[3:4] == ["10.00"]]
     assert row[3:] == ["10.00", "6.00", "4.00", "2", "2.00", "0.50"]

@@ -411,6 +411,17 @@ def test_a_line_per_event_and_no_line_twice() -> None:
     ]  # fmt: skip
 
 
+def test_the_same_line_is_told_again_after_a_while() -> None:
+    lines: list[str] = []
+    times = iter([100.0, 101.0, 159.9, 160.0, 161.0])
+    printer = Printer(lines.append, lambda: next(times))
+    for _ in range(4):
+        printer(Notice("warning", "bob is lost"))
+    assert len(lines) == 2
+    printer(Notice("info", "bob is back"))
+    assert len(lines) == 3
+
+
 def test_bad_input_is_what_apply_raises() -> None:
     with pytest.raises(BadInput, match=r"option device\.threads"):
         apply(Settings(), UpOptions(threads=5000))
