@@ -56,6 +56,7 @@ class SwarmLink:
         self.plan: Plan | None = None
         self.drops: dict[str, int] = {}
         self._supply = Supply(home.blobs, home.models, key, self.ident)
+        self._model: tuple[str, Manifest, Tokenizer] | None = None  # the last one that was named
         self._changed = asyncio.Event()
         self._sessions: set[Session] = set()
         self._crowd = Crowd()
@@ -115,12 +116,15 @@ class SwarmLink:
         moved, signs = loop.time(), None
         while True:
             sha, size = self._named_model()
+            if self._model is not None and self._model[0] == sha:
+                return self._model  # a tokenizer takes as long to read as some tokens to compute
             if sha:
                 self._supply_digest()
                 try:
                     manifest = await self._supply.manifest(sha, size)
                     tokenizer = load_tokenizer(await self._supply.tokenizer(sha, manifest))
-                    return sha, manifest, tokenizer
+                    self._model = sha, manifest, tokenizer
+                    return self._model
                 except ModelError as error:
                     if patience is None:
                         raise

@@ -71,6 +71,14 @@ async def test_a_model_without_a_chat_template_is_asked_in_plain_turns(lone: Lon
     assert list(answer.token_ids) == solo(lone.model, expected, 3)
 
 
+async def test_a_model_is_read_once(lone: Lone) -> None:
+    async with lone.asker() as link:
+        first, again = await link.model(20), await link.model(20)
+        assert first[0] == lone.model.sha and again[2] is first[2]
+        await collect(link, "the sea")
+        assert (await link.model(None))[2] is first[2]
+
+
 async def test_the_models_end_ends_the_answer(lone: Lone, monkeypatch: pytest.MonkeyPatch) -> None:
     async with lone.asker() as link:
         _, whole = await collect(link, "the sea")
