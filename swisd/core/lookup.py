@@ -24,7 +24,7 @@ class Lookup:
         self._ids: list[int] = []
         self._behind: dict[tuple[int, ...], int] = {}  # tokens -> position behind their last occurrence
         self._next: int | None = None  # position of the token that is guessed next
-        self._equal = 0  # how many tokens before it are the last ones, `EQUAL[-1]` or so at most
+        self._equal = 0  # how many tokens before it are the last ones, as far as it matters
         self._trust = list(HOPES)  # the share of right guesses lately, by how many tokens were equal
         for token in ids:
             self._append(token)

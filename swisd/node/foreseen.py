@@ -32,7 +32,6 @@ class Row:
     slot: Slot
     token: int
     sample: Sample | None
-    score: None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def foresee(
         return None
     began = time.perf_counter()
     ids = np.array([row.token for row in rows], np.int64)
-    found = outcomes(shard, [row.slot for row in rows], ids, rows)
+    found = outcomes(shard, [row.slot for row in rows], ids, [row.sample for row in rows])
     ran = (time.perf_counter() - began) * 1000.0
     known = {row.slot.session: (row, item) for row, item in zip(rows, found, strict=True)}
     return Foreseen(effects[0].work.epoch, known, ran, len(rows))

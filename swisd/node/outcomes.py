@@ -5,7 +5,7 @@ Imported once there is something to run: a device without a plan does without nu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from swisd.runtime.shard import Shard
 
 
+Wanted = Sample | Score | None  # what the head shall make of the rows of a step
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of the rows of a step: how many there are, and hidden states or what the head says."""
@@ -26,15 +29,6 @@ class Outcome:
     hidden: Any = None
     token: int | None = None
     scores: Scores | None = None
-
-
-class Wanted(Protocol):
-    """What the head shall make of its rows."""
-
-    @property
-    def sample(self) -> Sample | None: ...
-    @property
-    def score(self) -> Score | None: ...
 
 
 def outcomes(shard: "Shard", slots: Sequence[Slot], x: Any, wanted: Sequence[Wanted]) -> list[Outcome]:
@@ -58,9 +52,11 @@ def outcome(rows: Any, head: bool, wanted: Wanted) -> Outcome:
     """A token, scores, or (a prompt chunk) nothing comes of the head's rows; all others go on as they are."""
     if not head:
         return Outcome(len(rows), rows)
-    if (how := wanted.sample) is not None and len(rows):
-        token = sample(rows[-1], how.params, seed=how.seed, position=how.position, history=how.history)
-        return Outcome(len(rows), token=token)
-    if (what := wanted.score) is not None and len(rows):
-        return Outcome(len(rows), scores=score(rows, what.next_ids, what.top))
-    return Outcome(len(rows))
+    if wanted is None or not len(rows):
+        return Outcome(len(rows))
+    if isinstance(wanted, Score):
+        return Outcome(len(rows), scores=score(rows, wanted.next_ids, wanted.top))
+    token = sample(
+        rows[-1], wanted.params, seed=wanted.seed, position=wanted.position, history=wanted.history
+    )
+    return Outcome(len(rows), token=token)

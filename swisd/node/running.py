@@ -32,9 +32,10 @@ def run(
     rows = [_rows(effect.activation, shard) for effect in effects]
     began, others = time.perf_counter(), 0.0
     slots = [slot for effect in effects for slot in effect.activation.slots]
+    wanted = [effect.sample or effect.score for effect in effects]
     if len(slots) > 1 or between is None or not shard.layers or slots[0].rows == 1:
         x = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        found = outcomes(shard, slots, x, effects)
+        found = outcomes(shard, slots, x, wanted)
     else:
         parts = []
         for slot, start, end in slices(slots[0]):
@@ -43,7 +44,7 @@ def run(
                 between()
                 others += time.perf_counter() - paused
             parts.append(shard.run([slot], rows[0][start:end]))
-        found = [outcome(np.concatenate(parts), shard.has_head, effects[0])]
+        found = [outcome(np.concatenate(parts), shard.has_head, wanted[0])]
     ran = (time.perf_counter() - began - others) * 1000.0
     return [
         done(effect, item, ran, len(effects), turn_ms) for effect, item in zip(effects, found, strict=True)

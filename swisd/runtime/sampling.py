@@ -30,7 +30,7 @@ class Sampling(Protocol):
     @property
     def repetition_penalty(self) -> float: ...
     @property
-    def repetition_window(self) -> int: ...
+    def looks_back(self) -> int: ...
 
 
 def sample(
@@ -99,9 +99,9 @@ def _penalised(
     Positive ones are divided by the penalty and negative ones multiplied (Keskar et al., "CTRL", 2019,
     section 4.1, with the sign rule that HF and llama.cpp share).
     """
-    if params.repetition_penalty == 1 or params.repetition_window <= 0 or not len(history):
+    if not params.looks_back or not len(history):
         return logits
-    seen = np.unique(np.asarray(history[-params.repetition_window :], dtype=np.int64))
+    seen = np.unique(np.asarray(history[-params.looks_back :], dtype=np.int64))
     if seen[0] < 0 or seen[-1] >= logits.size:
         raise ValueError(f"history holds a token outside the vocabulary of {logits.size}")
     values = logits.astype(np.float64)

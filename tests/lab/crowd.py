@@ -108,9 +108,10 @@ async def ask(home: Path, count: int, tokens: int, prompt: int = 0) -> float:
         side = SwarmSide(link, "swarm", "swarm", "auto")
         await side.ready()
         source = Prompts(str(time.time_ns()), 30000, TEXT)
-        prompts = source.short("crowd", 0, count)
         if prompt:
             prompts = [source.long(number, prompt) for number in range(count)]
+        else:
+            prompts = source.short("crowd", 0, count)
         streams = await side.ask(prompts, tokens)
     began, ended = min(one.began for one in streams), max(one.ended for one in streams)
     return sum(one.tokens for one in streams) / (ended - began)
