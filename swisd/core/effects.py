@@ -39,6 +39,13 @@ class Activation:
     until: int = TO_THE_END
     spent_ms: float = 0.0
 
+    def onward(self, rows: int, payload: Any, ran_ms: float) -> "Activation":
+        """What a stage made of them in so many ms, on its way into the next one."""
+        return Activation(
+            self.epoch, self.pipeline, self.stage + 1, self.slots, rows, payload, self.until,
+            self.spent_ms + ran_ms,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class KvRows:
@@ -138,7 +145,8 @@ class RunStep:
     """Run the shard of `units`. Comes back: StepDone or StepFailed with the same `work`.
 
     A step of one row may share a pass with those of other sessions, `together` of them at most: with more of
-    them here at once the other devices of the pipeline would have nothing to do.
+    them here at once the other devices of the pipeline would have nothing to do. Its rows may be sent to
+    `onward`, the device of the next stage, before the machine hears that they are made: `StepDone.sent`.
     """
 
     work: Work
@@ -148,6 +156,7 @@ class RunStep:
     score: Score | None = None
     together: int = 1
     following: Following | None = None
+    onward: str = ""
 
 
 @dataclass(frozen=True, slots=True)

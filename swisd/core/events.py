@@ -124,7 +124,8 @@ class StepDone:
     """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head.
 
     `compute_ms` is what it takes of the device, `ran_ms` the computation alone; the pass
-    served `shared` rows, of several sessions or of one.
+    served `shared` rows, of several sessions or of one. `sent`: the rows are on their way already, to the
+    device that `RunStep.onward` named.
     """
 
     work: Work
@@ -135,6 +136,7 @@ class StepDone:
     scores: Scores | None = None
     ran_ms: float = 0.0
     shared: int = 1
+    sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,8 @@ class Worker:
             self._local.drop("rows for a stage of another device")
             return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        together = self._together(activation, now)
-        out.append(RunStep(work, stage.units, activation, sample, score, together, following))
+        together, onward = self._together(activation, now), self._onward(activation)
+        out.append(RunStep(work, stage.units, activation, sample, score, together, following, onward))
 
     def _together(self, activation: Activation, now: float) -> int:
         """How many sessions may share a pass here: as many as leave the other devices as many.
@@ -113,6 +113,15 @@ class Worker:
         devices = {stage.device for stage in plan.stages_of(self._local.device)} if plan else set()
         return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // max(len(devices), 1)))
 
+    def _onward(self, activation: Activation) -> str:
+        """The device that these rows go to from here, if that is another one."""
+        plan = self._local.plan
+        stages = plan.pipelines[activation.pipeline].stages if plan else ()
+        if activation.stage >= min(activation.until, len(stages) - 1):
+            return ""
+        device = stages[activation.stage + 1].device
+        return device if device != self._local.device else ""
+
     def begin(
         self, activation: Activation, now: float, out: Effects, **head: Sample | Score | Following | None
     ) -> None:
@@ -124,7 +133,10 @@ class Worker:
     def on_step_done(
         self, event: StepDone, activation: Activation, now: float, out: Effects
     ) -> Activation | None:
-        """Keep and send the rows on. Returns them if the next stage is this device's own and the last."""
+        """Keep the rows, and send them on unless they are on their way.
+
+        Returns them if the next stage is this device's own and the last.
+        """
         plan = self._local.plan
         if plan is None or event.work.epoch != plan.epoch:
             return None
@@ -139,12 +151,9 @@ class Worker:
             if slot.logits and replayed:
                 self._tell(plan, slot, activation.until, out)
             return None
-        number = activation.stage + 1
-        following = Activation(
-            activation.epoch, activation.pipeline, number, activation.slots, event.rows, event.payload,
-            activation.until, activation.spent_ms + event.ran_ms,
-        )  # fmt: skip
-        return self.hand_on(following, plan, now, out)
+        if event.sent:
+            return None
+        return self.hand_on(activation.onward(event.rows, event.payload, event.ran_ms), plan, now, out)
 
     def hand_on(self, rows: Activation, plan: Plan, now: float, out: Effects) -> Activation | None:
         """Give rows to the device of their stage. Returns them if that is this one, and the last stage."""

@@ -23,6 +23,7 @@ from swisd.core.model import MAX_UNITS, Manifest
 from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand, Job
 from swisd.node.hops import HopTimes, clock
+from swisd.node.onward import Onward
 from swisd.node.shards import Shards
 from swisd.node.stepping import Stepping, reason_of
 
@@ -47,9 +48,13 @@ class Compute:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self.times = HopTimes()
-        self._stepping = Stepping(self._shards, self.times, self._tell)
+        self._stepping = Stepping(self._shards, self.times, self._tell_steps)
         self._fresh: list[RunStep] = []  # not yet in line: what comes with them may share their pass
         self._part = 0  # of the line of steps
+
+    def send_onward(self, onward: Onward) -> None:
+        """From now on rows may be sent on before they are told of."""
+        self._stepping.onward = onward
 
     def make_room(self, effect: LoadShards, manifest: Manifest | None) -> None:
         """Close what a load neither wants nor keeps, and give up an earlier load; `ready` and `load` follow.
@@ -208,12 +213,21 @@ class Compute:
     def _tell(self, *events: Event) -> None:
         if not self._closed and events:
             with suppress(RuntimeError):  # the loop has ended without a word
-                self._loop.call_soon_threadsafe(self._told, events, clock())
+                self._loop.call_soon_threadsafe(self._post, events)
 
-    def _told(self, events: Sequence[Event], ended: float) -> None:
-        if len(events) == 1 and isinstance(events[0], StepDone) and events[0].rows == 1:
+    def _tell_steps(self, *events: Event) -> None:
+        if not self._closed and events:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._steps_told, events, clock())
+
+    def _steps_told(self, events: Sequence[Event], ended: float) -> None:
+        first = events[0]
+        if len(events) == 1 and isinstance(first, StepDone) and first.rows == 1 and not first.sent:
             self.times.computed(ended)
-        self._post(events)
+        try:
+            self._post(events)
+        finally:
+            self._stepping.heard += 1
 
     def _take(self, part: int) -> None:
         if not self._closed:

@@ -3,8 +3,9 @@
     computed -> (wait) -> machine -> frame made -> ... wire ... -> frame checked
              -> machine -> (wait) -> computing begins
 
-Each part is noted where it ends, as a number in a ring; nothing is formatted or sent while rows are on their
-way. Only steps of one row count: with more, the wait is that for the step before.
+Most rows go another way out: computed -> frame made. Each part is noted where it ends, as a number in a ring;
+nothing is formatted or sent while rows are on their way. Only steps of one row count: with more, the wait is
+that for the step before.
 """
 
 import time
@@ -19,7 +20,7 @@ clock = time.perf_counter
 
 
 class HopTimes:
-    """All in seconds of `clock`. Waits for the computing thread are noted there, all else in the loop."""
+    """All in seconds of `clock`. What the computing thread does is noted there, all else in the loop."""
 
     def __init__(self) -> None:
         self._came = 0.0
@@ -67,6 +68,12 @@ class HopTimes:
     def sent(self) -> None:
         """Whatever is made from now on has nothing to do with the rows that were sent."""
         self._decided = 0.0
+
+    def sent_onward(self, make: float) -> None:
+        """A frame was made and sent by the computing thread: nothing waited, and no machine took it."""
+        self._note("wait out", 0.0)
+        self._note("machine out", 0.0)
+        self._note("make", make)
 
     def started(self, submitted: float) -> None:
         """Computing begins with rows that were handed over at `submitted`."""

@@ -22,6 +22,10 @@ class NoLanes:
         """Nothing can be sent."""
         return False
 
+    def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
+        """Nothing can be sent."""
+        return False
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         raise LaneDown(device, "this device is alone")
 

@@ -41,6 +41,7 @@ from swisd.core.events import (
     OfferChanged,
     Received,
     Started,
+    StepDone,
     Stopping,
     Timer,
 )
@@ -54,6 +55,7 @@ from swisd.node.drafting import Drafting
 from swisd.node.errands import Errands
 from swisd.node.home import Home
 from swisd.node.memory import available_bytes
+from swisd.node.onward import Onward
 from swisd.node.outgoing import Outgoing
 from swisd.node.rows import arrived
 from swisd.node.supply import Supply
@@ -116,6 +118,7 @@ class Node:
         """Begin; the bus was attached to the courier before and may connect any time."""
         self._errands.lanes = lanes
         self._outgoing = Outgoing(lanes, self.config.device, self._rows_lost)
+        self._compute.send_onward(Onward(lanes, self.config.device, self._outgoing.clear, self.times))
         self.courier.subscribe(Kind.PLAN)
         self.courier.subscribe(Kind.SWARM)
         self.courier.subscribe(Kind.ASK, self.config.device)
@@ -164,6 +167,8 @@ class Node:
                 self._errands.keep(event.profile)
             elif isinstance(event, LoadFailed):
                 self._errands.on_load_failed(event)
+            elif isinstance(event, StepDone) and event.sent:
+                self._tell_of_hops()
         self.post(*events)
 
     # --- what comes in -----------------------------------------------------------------------------
@@ -290,6 +295,9 @@ class Node:
             return
         self.times.sending()
         outgoing.send(effect.device, effect.activation)
+        self._tell_of_hops()
+
+    def _tell_of_hops(self) -> None:
         if "hops" not in self._timers:
             self._timers["hops"] = self._loop.call_later(HOPS_EVERY, self._tell_hops)
 

@@ -29,6 +29,12 @@ class Outgoing:
             asyncio.get_running_loop().call_soon(self.flush)  # if nobody says so
         self._held.setdefault(device, []).append(rows)
 
+    def clear(self, device: str) -> bool:
+        """Whether no rows for a device wait here. Any thread may ask."""
+        queue = self._queues.get(device)
+        waits = device in self._held or device in self._sending
+        return not waits and (queue is None or queue.empty())
+
     def flush(self) -> None:
         """Send what is lined up; rows that can share a frame do."""
         held, self._held = self._held, {}

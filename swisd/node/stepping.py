@@ -10,6 +10,7 @@ from swisd.core.errors import SwisdError
 from swisd.core.events import Event, StepDone, StepFailed
 from swisd.node.foreseen import Foreseen, foresee, row_behind
 from swisd.node.hops import HopTimes
+from swisd.node.onward import Onward
 from swisd.node.running import run
 from swisd.node.shards import Shards
 from swisd.node.steps import Steps
@@ -28,6 +29,8 @@ class Stepping:
         self.line = Steps()
         self.turn_ms = 0.0  # what handing a step to this thread and its answer back costs
         self.submitted = 0.0  # when the last steps were handed over
+        self.onward: Onward | None = None  # once there are lanes
+        self._told = self.heard = 0  # times that steps were told, and that the loop heard of it
         self._foreseen: Foreseen | None = None  # run before it is asked for; nothing else was done since
 
     def interrupt(self) -> None:
@@ -76,7 +79,10 @@ class Stepping:
             if len(effects) > 1:
                 return [event for effect in effects for event in self._all([effect], work)]
             events = [StepFailed(effects[0].work, reason_of(error))]
+        if self.onward is not None and self._told == self.heard:  # else these would overtake some
+            events = self.onward.send(effects, events)
         self._expect(effects, events)
+        self._told += 1
         self._tell(*events)
         return events
 

@@ -1,7 +1,7 @@
 """Simulated devices, and what the node does on a real one: each effect of a machine is carried out here."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,7 @@ START_S = 0.3  # a broker
 STOP_S = 0.1
 LOAD_S = 0.6
 DRAFT_S = 0.004  # a token of a small model
+TELL_S = 0.0003  # from the compute thread to the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +270,18 @@ class Hands:
             return
         done = StepDone(effect.work, count, payload, ms, token, scores)
         device.computing = True
-        world._later(world._delay(ms / 1000.0), partial(self._computed, ident, device, done))
+        world._later(world._delay(ms / 1000.0), partial(self._computed, ident, device, effect, done))
 
-    def _computed(self, ident: str, device: Device, done: StepDone) -> None:
+    def _computed(self, ident: str, device: Device, effect: RunStep, done: StepDone) -> None:
+        """The rows go on before the machine hears of them, where that may be."""
+        world = self.world
         device.computing = False
-        self.world._feed(ident, done, device)
+        runs = device.alive and device.frozen is None and world.devices[ident] is device
+        if effect.onward and runs and world._reaches(ident, effect.onward):
+            rows = effect.activation.onward(done.rows, done.payload, done.ran_ms)
+            self.do(ident, device, SendFrame(effect.onward, rows))
+            done = replace(done, sent=True)
+        world._later(TELL_S, partial(world._feed, ident, done, device))
         self._next(ident, device)
 
     def load(self, ident: str, device: Device, effect: LoadShards) -> None:

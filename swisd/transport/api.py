@@ -43,6 +43,12 @@ class Lanes(Protocol):
     def try_send(self, device: str, frame: Frame) -> bool:
         """`send` where it need not wait; False, and nothing sent, where it would have to or cannot."""
 
+    def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
+        """`try_send` of a `packed` frame from any thread; False, and nothing sent, where that cannot be.
+
+        Nothing that went before is overtaken.
+        """
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """Measure a link with `count` small pings and as many of `payload_bytes` bytes. Raises `LaneDown`."""
 

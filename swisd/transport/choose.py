@@ -81,6 +81,12 @@ class LaneChooser:
             return self._tcp.try_send(device, frame)
         return self._bus.try_send(device, frame)
 
+    def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
+        """See `Lanes.try_send_threadsafe`: on the lane that the link uses; nothing is chosen here."""
+        if self._lanes.get(device) == "tcp":
+            return self._tcp.try_send_threadsafe(device, buffers, size)
+        return self._bus.try_send_threadsafe(device, buffers, size)
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """Measure the lane that the link uses. Raises `LaneDown`."""
         if self._choose(device) == "tcp":

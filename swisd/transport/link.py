@@ -13,6 +13,7 @@ buffer, and wakes no task for a frame: a hop costs a third less than with stream
 import asyncio
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
@@ -32,7 +33,7 @@ LOST_MS = 10_000  # unacknowledged bytes for so long: the connection is lost, wh
 
 
 class FrameLink(asyncio.BufferedProtocol):
-    """Cuts a byte stream into frames and writes frames. All calls are made in the event loop.
+    """Cuts a byte stream into frames and writes frames. All calls but one are made in the event loop.
 
     `on_bytes(link, data)` gets each frame's bytes in a buffer of its own; `on_ready(link)` is called when the
     peer reads again; `on_lost(link, reason)` exactly once.
@@ -65,6 +66,10 @@ class FrameLink(asyncio.BufferedProtocol):
         self._large_view = memoryview(b"")
         self._got = 0
         self._stall: asyncio.TimerHandle | None = None
+        self._writing = threading.Lock()
+        self._socket: socket.socket | None = None  # for other threads than the loop's
+        self._rest = b""  # of a frame that another thread began
+        self._waits = True  # bytes may wait in asyncio's buffer
 
     def take_over(self, writer: asyncio.StreamWriter, *, writable: bool) -> None:
         """Take a proved connection from asyncio's streams; nothing may be buffered in its reader."""
@@ -81,19 +86,47 @@ class FrameLink(asyncio.BufferedProtocol):
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             with suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_MS)
+        if sock is not None:
+            with suppress(OSError):
+                self._socket = sock.dup()
         self.writable = writable
 
     def write(self, buffers: list[memoryview], size: int) -> None:
         """Send a frame of `size` bytes; look at `writable` before. Large buffers are not copied (3.12)."""
         assert self._transport is not None
-        if size <= JOIN_BYTES:
-            self._transport.write(b"".join((LENGTH.pack(size), *buffers)))
-        else:
-            # Not writelines: it copies all in Python 3.11 and forgets to pause us in 3.12.0 to 3.12.8.
-            head, *rest = buffers
-            self._transport.write(LENGTH.pack(size) + head)
-            for buffer in rest:
-                self._transport.write(buffer)
+        with self._writing:
+            self._write_rest()
+            if size <= JOIN_BYTES:
+                self._transport.write(b"".join((LENGTH.pack(size), *buffers)))
+            else:
+                # Not writelines: it copies all in Python 3.11 and forgets to pause us in 3.12.0 to 3.12.8.
+                head, *rest = buffers
+                self._transport.write(LENGTH.pack(size) + head)
+                for buffer in rest:
+                    self._transport.write(buffer)
+            self._waits = self.queued_bytes > 0
+
+    def write_threadsafe(self, buffers: list[memoryview], size: int) -> bool:
+        """Send a short frame from any thread, if nothing waits to be sent before it.
+
+        False, and nothing is sent, if it must go by `write`. So must the first one behind any that had to
+        wait: only the loop knows when asyncio's buffer is empty again.
+        """
+        if size > JOIN_BYTES:
+            return False
+        data = b"".join((LENGTH.pack(size), *buffers))
+        with self._writing:
+            if not self.writable or self._waits or self._socket is None:
+                return False
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # the loop finds out what it is, or that the peer reads slowly
+                return False
+            if sent < len(data):
+                self._waits, self._rest = True, data[sent:]
+        if sent < len(data):
+            self.lost.get_loop().call_soon_threadsafe(self._go_on)
+        return True
 
     def write_go(self) -> None:
         """The connector's last word before frames."""
@@ -144,6 +177,10 @@ class FrameLink(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch_stall(False)
         self.writable = False
+        with self._writing:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket, self._rest = None, b""
         self._large, self._large_view = None, memoryview(b"")
         if self._streams is not None:  # whoever waits for the stream writer to close
             self._streams.connection_lost(exc)
@@ -152,6 +189,15 @@ class FrameLink(asyncio.BufferedProtocol):
         if not self.lost.done():
             self.lost.set_result(None)
             self._on_lost(self, self.reason or (str(exc) if exc else "the other side closed the connection"))
+
+    def _go_on(self) -> None:
+        with self._writing:
+            self._write_rest()
+
+    def _write_rest(self) -> None:
+        if self._rest and self._transport is not None:
+            self._transport.write(self._rest)
+        self._rest = b""
 
     def _cut(self) -> None:
         start = 0

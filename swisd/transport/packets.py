@@ -36,6 +36,10 @@ class PacketLanes(ABC):
         """See `Lanes.send`. Raises `LaneDown`; a frame that is lost on the way is lost without a word."""
         self._post(device, frame)
 
+    def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
+        """See `Lanes.try_send_threadsafe`: messages leave from the event loop only."""
+        return False
+
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """See `Lanes.probe`. Raises `LaneDown`."""
         return await self._pinger.probe(self.send, device, payload_bytes, count)

@@ -102,6 +102,12 @@ class TcpLanes:
         peer.link.write(buffers, size)
         return True
 
+    def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
+        """See `Lanes.try_send_threadsafe`."""
+        peer = self._peers.get(device)
+        link = peer.link if peer is not None and not peer.outbox else None
+        return link is not None and link.write_threadsafe(buffers, size)
+
     async def connect(self, device: str) -> None:
         """Make the connection now, whatever the backoff says. Raises `LaneDown`."""
         peer = self._peer(device)

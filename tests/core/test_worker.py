@@ -44,13 +44,15 @@ MINE = (2, 4)
 class Bench:
     """Device 2 of the ring, whose computations are done by hand."""
 
-    def __init__(self, plan: Plan = RING, *, loaded: bool = True) -> None:
+    def __init__(
+        self, plan: Plan = RING, *, loaded: bool = True, units: tuple[tuple[int, int], ...] = (MINE,)
+    ) -> None:
         self.machine = NodeMachine(a_config(2, claims="never"))
         self.now = 100.0
         self.do(ManifestReady(MODEL, a_manifest(4)))
         self.first = self.plan(plan)
         if loaded:
-            self.do(ShardsLoaded(plan.epoch, (MINE,), 1))
+            self.do(ShardsLoaded(plan.epoch, units, 1))
 
     def do(self, event: object) -> list[Effect]:
         return self.machine.handle(event, self.now)  # type: ignore[arg-type]
@@ -107,10 +109,27 @@ def test_a_failure_to_load_is_said_with_its_reason():
 def test_rows_are_run_and_sent_on():
     bench = Bench()
     (step,) = bench.frame()
-    assert step == RunStep(Work(5, 1, "a" * 16, 0), MINE, rows())
+    assert step == RunStep(Work(5, 1, "a" * 16, 0), MINE, rows(), onward=DRIVER)
     (sent,) = bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0))
     assert sent == SendFrame(DRIVER, Activation(5, 0, 2, rows().slots, 3, (4, 5, 6)))
     assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0)) == []  # it ends once
+
+
+def test_rows_that_are_on_their_way_are_kept_and_not_sent_again():
+    bench = Bench()
+    (step,) = bench.frame()
+    assert bench.do(StepDone(step.work, 3, (4, 5, 6), 1.0, sent=True)) == []
+    stage = RING.pipelines[0].stages[1]
+    held = bench.machine.worker.held.of("a" * 16, 1, stage)
+    assert (held.length, held.kept_from, held.made) == (3, 0, 3)
+
+
+def test_rows_go_on_by_themselves_only_to_another_device_that_runs_them():
+    here_again = a_plan((0, 2, 1), (2, 4, 2), (4, 5, 2), (5, 6, 1), epoch=5)
+    (step,) = Bench(here_again, units=((2, 4), (4, 5))).frame()
+    assert step.onward == ""  # this device's own stage comes next
+    (step,) = Bench().frame(until=1)
+    assert step.onward == ""  # these are run again, here for the last time
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def traced() -> None:
     """A device's program: `swisd up` whose moments are kept in memory and written at its end."""
     from swisd.cli.app import main
     from swisd.core.effects import SendFrame
-    from swisd.node import compute, node
+    from swisd.node import compute, node, onward
     from swisd.runtime import shard
     from swisd.transport import link, mqtt
 
@@ -62,13 +62,29 @@ def traced() -> None:
 
     def computed(self: Any, events: Any, *_: Any) -> None:
         for event in events:
-            if (work := getattr(event, "work", None)) is not None:
+            if (work := getattr(event, "work", None)) is not None and not getattr(event, "sent", False):
                 moments.append(("computed", work.session, work.step, work.stage, time.monotonic_ns()))
 
     def sending(what: str) -> Callable[..., None]:
         def told(self: Any, effect: Any) -> None:
             if isinstance(effect, SendFrame):
                 note(what, effect.activation.slots, effect.activation.stage)
+
+        return told
+
+    def gone_on(send: Callable[..., Any]) -> Callable[..., Any]:
+        """Rows that the computing thread sends: they neither wait nor meet the machine."""
+
+        def told(self: Any, effects: Any, events: Any) -> Any:
+            began = time.monotonic_ns()
+            found = send(self, effects, events)
+            ended = time.monotonic_ns()
+            for event in found:
+                if getattr(event, "sent", False):
+                    work = event.work
+                    for what, stage, at in (("computed", 0, began), ("send", 1, began), ("sent", 1, ended)):
+                        moments.append((what, work.session, work.step, work.stage + stage, at))
+            return found
 
         return told
 
@@ -84,7 +100,8 @@ def traced() -> None:
 
     wrap(shard.Shard, "run", lambda s, slots, x: note("start", slots, s.start),
          lambda s, slots, x: note("end", slots, s.start))  # fmt: skip
-    wrap(compute.Compute, "_told", computed, nothing)
+    wrap(compute.Compute, "_steps_told", computed, nothing)
+    onward.Onward.send = gone_on(onward.Onward.send)  # type: ignore[method-assign]
     wrap(node.Node, "_do", sending("send"), sending("sent"))
     wrap(node.Node, "on_frame", frame, nothing)
     wrap(compute.Compute, "run", lambda s, e: note("submit", e.activation.slots, e.activation.stage), nothing)

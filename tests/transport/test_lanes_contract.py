@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from swisd.core.types import Slot
-from swisd.transport.api import LaneDown
+from swisd.transport.api import LaneDown, packed
 from swisd.wire.frames import HEADER, MAX_FRAME_BYTES, Dtype, Frame, FrameKind, encode
 
-from .conftest import STRANGER, A, B, C, World, quick
+from .conftest import STRANGER, A, B, C, Device, World, quick
 
 
 def step(sender: str, number: int, size: int = 4096) -> Frame:
@@ -132,3 +132,25 @@ async def test_after_close_nothing_is_sent(world: World) -> None:
     with pytest.raises(LaneDown):
         await quick(a.lanes.send(B, step(A, 1)))
     await quick(a.lanes.close())
+
+
+async def in_a_thread(a: Device, device: str, *frames: Frame) -> list[bool]:
+    def work() -> list[bool]:
+        return [a.lanes.try_send_threadsafe(device, *packed(frame)) for frame in frames]
+
+    return await quick(asyncio.to_thread(work))
+
+
+async def test_a_thread_sends_what_can_go_at_once_and_overtakes_nothing(world: World) -> None:
+    a, b = await world.add(A), await world.add(B)
+    assert await in_a_thread(a, B, step(A, 0)) == [False]  # nobody knows the way yet
+    for number in range(0, 60, 3):
+        await quick(a.lanes.send(B, step(A, number)))
+        for later in (number + 1, number + 2):
+            if not (await in_a_thread(a, B, step(A, later)))[0]:
+                await quick(a.lanes.send(B, step(A, later)))
+    assert [(await b.got())[1].slots[0].step for _ in range(60)] == list(range(60))
+    assert await in_a_thread(a, C, step(A, 0)) == [False]
+    await world.kill(B)
+    assert await in_a_thread(a, B, step(A, 0)) in ([False], [True])  # its end may not be known yet
+    assert not a.drops and not b.drops

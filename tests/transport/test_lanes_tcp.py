@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swisd.net.listener import Handler, Listener
 from swisd.net.secure import dial
 from swisd.transport import link as links
-from swisd.transport.api import LaneDown
+from swisd.transport.api import LaneDown, packed
 from swisd.transport.link import GO, LENGTH, READY, READY_BYTES, SCRATCH_BYTES, FrameLink
 from swisd.transport.tcp import TcpLanes
 from swisd.wire.frames import HEADER, MAX_FRAME_BYTES, Frame, FrameKind, encode
@@ -284,3 +284,42 @@ def test_any_stream_is_cut_or_refused(stream: bytes) -> None:
 
     asyncio.run(run())
     assert all(len(one) >= HEADER.size for one in got) and links.LENGTH.size == 4
+
+
+async def test_a_thread_begins_a_frame_that_the_loop_ends(tcp_world: TcpWorld) -> None:
+    a, b = await tcp_world.add(A), await tcp_world.add(B)
+    await quick(a.lanes.send(B, frame(0)))
+    await b.got()
+    (link,) = b.lanes._peers[A].links  # type: ignore[attr-defined]
+    link._transport.pause_reading()
+
+    def thread(number: int) -> bool:
+        return a.lanes.try_send_threadsafe(B, *packed(frame(number, 60_000)))
+
+    sent = 1
+    while await quick(asyncio.to_thread(thread, sent)):
+        sent += 1
+        assert sent < 10_000, "nothing fills up"
+    assert not await quick(asyncio.to_thread(thread, sent))
+    sends = [asyncio.create_task(a.lanes.send(B, frame(sent + more, 60_000))) for more in range(30)]
+    await asyncio.sleep(0)
+    link._transport.resume_reading()
+    await quick(asyncio.gather(*sends))
+    sent += 30
+    for number in range(1, sent):
+        assert (await b.got())[1].epoch == number
+    await quick(a.lanes.send(B, frame(sent)))  # the loop sees that nothing waits
+    assert await quick(asyncio.to_thread(thread, sent + 1))
+    assert [(await b.got())[1].epoch for _ in range(2)] == [sent, sent + 1] and not b.drops
+
+
+async def test_a_thread_sends_nothing_on_a_connection_that_is_over(tcp_world: TcpWorld) -> None:
+    a, b = await tcp_world.add(A), await tcp_world.add(B)
+    await quick(a.lanes.send(B, frame(0)))
+    await b.got()
+    (link,) = a.lanes._peers[B].links  # type: ignore[attr-defined]
+    assert await quick(asyncio.to_thread(link.write_threadsafe, *packed(frame(1))))
+    link.abort("a test")
+    assert not await quick(asyncio.to_thread(link.write_threadsafe, *packed(frame(2))))
+    await quick(asyncio.shield(link.lost))
+    assert not await quick(asyncio.to_thread(link.write_threadsafe, *packed(frame(2))))
