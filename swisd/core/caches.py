@@ -194,6 +194,8 @@ class Caches:
 
     def beyond(self, room: int, session: str) -> list[str]:
         """Forget the sessions that were heard least lately, but this, until the rest fits the room."""
+        if len(self._sessions) < 2:
+            return []
         held = {key: max(kept.lengths.values(), default=0) for key, kept in self._sessions.items()}
         gone: list[str] = []
         while len(held) > 1 and sum(held.values()) > room:

@@ -8,7 +8,7 @@ from swisd.core.journal import Journal
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Held
 from swisd.core.shards import Stages
-from swisd.core.types import Slot, Stage
+from swisd.core.types import Slot, Stage, Units
 
 ROW_VALUE_BYTES = 4  # activations are float32
 
@@ -20,12 +20,18 @@ class HeldRows:
         self._local = local
         self.caches = Caches()
         self.journal = Journal(local.config.journal_bytes)
+        self._layers: dict[Units, range] = {}  # of stages that were asked for under this plan
 
     def layers(self, stage: Stage) -> range:
         """The layers of a stage: of its units those that have caches."""
+        if (found := self._layers.get(stage.units)) is not None:
+            return found
         manifest = self._local.manifest
         end = manifest.n_units - 1 if manifest is not None else stage.end
-        return range(max(stage.start, 1), min(stage.end, end))
+        layers = range(max(stage.start, 1), min(stage.end, end))
+        if manifest is not None:
+            self._layers[stage.units] = layers
+        return layers
 
     def length(self, session: str, stage: Stage) -> int:
         """Positions of a session that all layers of a stage hold."""
@@ -71,6 +77,7 @@ class HeldRows:
 
     def serve(self, stages: Stages, epoch: int, *, same_model: bool, out: Effects) -> None:
         """These stages are run from now on. What is held of sessions stays where its layers stay."""
+        self._layers.clear()
         layers = {unit for _, stage in stages for unit in range(stage.start, stage.end)}
         self.journal.keep_boundaries({stage.end for _, stage in stages} if same_model else set())
         for session in self.caches.parked():  # their driver may be another one, which knows nothing of them

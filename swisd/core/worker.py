@@ -20,7 +20,8 @@ from swisd.core.held import HeldRows
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Call, Repair
 from swisd.core.pace import Pace
-from swisd.core.shards import Stages, own_stages
+from swisd.core.place import Place, place_of
+from swisd.core.shards import Stages
 from swisd.core.types import Plan, Slot, Stage, Units
 
 ANY_STEP = (1 << 31) - 1
@@ -31,7 +32,7 @@ class Worker:
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        self._stages: Stages = ()
+        self._place = Place()
         self.held = HeldRows(local)
         self.pace = Pace()
         self._noted = ""
@@ -39,22 +40,23 @@ class Worker:
     @property
     def stages(self) -> Stages:
         """This device's stages of the plan in service, with their places."""
-        return self._stages
+        return self._place.stages
 
     def take_rows(self, session: str, units: Units, position: int, rows: int, now: float) -> bool:
         """Note rows that another device gives; False if they leave a gap, or nothing is new in them."""
         stages = {
-            number for number, stage in self._stages if set(range(*units)) & set(self.held.layers(stage))
+            number
+            for number, stage in self._place.stages
+            if set(range(*units)) & set(self.held.layers(stage))
         }
         return self.held.caches.take(session, units, position, rows, now, stages)
 
     def serve(self, plan: Plan, *, same_model: bool, out: Effects) -> None:
         """Run the stages of this plan from now on. What is held of sessions stays where its layers stay."""
-        stages = own_stages(plan, self._local.device)
-        if stages != self._stages:
+        before, self._place = self._place, place_of(plan, self._local.device)
+        if before.stages != self._place.stages:
             self.pace.forget()
-        self._stages = stages
-        self.held.serve(stages, plan.epoch, same_model=same_model, out=out)
+        self.held.serve(self._place.stages, plan.epoch, same_model=same_model, out=out)
 
     # --- rows --------------------------------------------------------------------------------------
 
@@ -64,12 +66,12 @@ class Worker:
         if plan is None or activation.epoch != plan.epoch or self._local.ready_epoch < plan.epoch:
             self._local.drop("frame of another epoch")
             return None
-        mine = dict(self._stages)
-        if activation.pipeline != plan.number_of(self._local.device) or activation.stage not in mine:
+        place = self._place
+        stage = place.at.get(activation.stage)
+        if stage is None or activation.pipeline != place.pipeline:
             self._local.drop("frame for a stage of another device")
             return None
-        stages = plan.pipelines[activation.pipeline].stages
-        if activation.stage == 0 or stages[activation.stage - 1].device != event.sender:
+        if activation.stage == 0 or place.ring[activation.stage - 1] != event.sender:
             self._local.drop("frame from a device that is not the stage before")
             return None
         if not activation.slots or any(self.held.caches.over(slot.session) for slot in activation.slots):
@@ -79,7 +81,7 @@ class Worker:
             if slot.position + slot.rows > plan.context:
                 self._local.drop("frame beyond the context")
                 return None
-        if not self._in_order(activation, mine[activation.stage], now, out):
+        if not self._in_order(activation, stage, now, out):
             return None
         return self._enter(activation, now, out)
 
@@ -93,7 +95,7 @@ class Worker:
         following: Following | None = None,
     ) -> None:
         """Run rows through a stage of this device; `sample` or `score` is what the head does with them."""
-        stage = dict(self._stages).get(activation.stage)
+        stage = self._place.at.get(activation.stage)
         slot = activation.slots[0]
         if stage is None:
             self._local.drop("rows for a stage of another device")
@@ -109,24 +111,22 @@ class Worker:
         """
         if activation.until != TO_THE_END:
             return max(1, len(self.held.caches))
-        plan = self._local.plan
-        devices = {stage.device for stage in plan.stages_of(self._local.device)} if plan else set()
-        return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // max(len(devices), 1)))
+        devices = max(self._place.devices, 1)
+        return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // devices))
 
     def _onward(self, activation: Activation) -> str:
         """The device that these rows go to from here, if that is another one."""
-        plan = self._local.plan
-        stages = plan.pipelines[activation.pipeline].stages if plan else ()
-        if activation.stage >= min(activation.until, len(stages) - 1):
+        ring = self._place.ring
+        if activation.stage >= min(activation.until, len(ring) - 1):
             return ""
-        device = stages[activation.stage + 1].device
+        device = ring[activation.stage + 1]
         return device if device != self._local.device else ""
 
     def begin(
         self, activation: Activation, now: float, out: Effects, **head: Sample | Score | Following | None
     ) -> None:
         """Rows that the driver feeds into its first stage."""
-        stage = dict(self._stages).get(0)
+        stage = self._place.at.get(0)
         if stage is not None and self._in_order(activation, stage, now, out):
             self.run(activation, now, out, **head)  # type: ignore[arg-type]
 
@@ -145,7 +145,7 @@ class Worker:
         self.note_done(activation)
         replayed = activation.until != TO_THE_END
         if not replayed:
-            self.pace.note(event, activation, self._stages)
+            self.pace.note(event, activation, self._place.stages)
         self.held.made(stage, slot, event)
         if activation.stage == min(activation.until, len(stages) - 1):
             if slot.logits and replayed:
@@ -167,12 +167,11 @@ class Worker:
 
     def note_done(self, activation: Activation) -> None:
         """Rows ran through a stage: its caches hold them."""
-        if (stage := dict(self._stages).get(activation.stage)) is not None:
+        if (stage := self._place.at.get(activation.stage)) is not None:
             self.held.ran(activation, stage)
 
     def _enter(self, activation: Activation, now: float, out: Effects) -> Activation | None:
-        plan = self._local.plan
-        last = len(plan.pipelines[activation.pipeline].stages) - 1 if plan else 0
+        last = len(self._place.ring) - 1
         if activation.stage == last and activation.until == TO_THE_END:
             return activation
         if activation.rows or activation.stage != last:
@@ -198,7 +197,7 @@ class Worker:
     # --- trouble -----------------------------------------------------------------------------------
 
     def on_step_failed(self, event: StepFailed, out: Effects) -> None:
-        if (stage := dict(self._stages).get(event.work.stage)) is not None:
+        if (stage := self._place.at.get(event.work.stage)) is not None:
             self.held.lose(event.work.session, stage)
         self._fail(
             event.work.session,
@@ -225,7 +224,7 @@ class Worker:
         if plan is None:
             return
         stages = plan.stages_of(self._local.device)
-        mine = {number for number, _ in self._stages}
+        mine = set(self._place.at)
         beside = {at for number in mine for at in (number - 1, number + 1) if 0 <= at < len(stages)}
         near = {stages[at].device for at in beside}
         if event.device not in near:

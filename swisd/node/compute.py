@@ -96,8 +96,6 @@ class Compute:
 
     def run(self, effect: RunStep) -> None:
         """Run a step, once `flush` says that no more come with it."""
-        if not self._fresh:
-            self._loop.call_soon(self.flush)  # if nobody says so
         self._fresh.append(effect)
 
     def flush(self) -> None:

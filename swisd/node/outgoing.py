@@ -25,8 +25,6 @@ class Outgoing:
 
     def send(self, device: str, rows: Sent) -> None:
         """Line rows up for a device, to go once `flush` says that no more come with them; never blocks."""
-        if not self._held:
-            asyncio.get_running_loop().call_soon(self.flush)  # if nobody says so
         self._held.setdefault(device, []).append(rows)
 
     def clear(self, device: str) -> bool:

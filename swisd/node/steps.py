@@ -139,6 +139,10 @@ class Steps:
     def _short(self, part: int, met: set[str]) -> list[RunStep]:
         """One-row steps that share a pass with the first of them; `met` are sessions that must wait."""
         taken: list[_Waiting] = []
+        if len(self._line) == 1 and not met and (only := self._line[0]).short and only.part <= part:
+            self._line.clear()
+            self._short_at = time.monotonic()
+            return [only.effect]
         for item in self._line:
             if item.part > part:
                 break

@@ -1,5 +1,6 @@
 """A fake model in a home, and the runtime that runs it."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from swisd.core.effects import RunStep
 from swisd.core.model import Manifest
 from swisd.core.types import Member, Stage
+from swisd.node.compute import Compute
 from swisd.node.home import Home
 from swisd.node.settings import Settings
 from swisd.runtime import fake
@@ -49,6 +52,14 @@ class FakeModel:
             swarm=replace(plain.swarm, multicast=False, announce=False),
             model=replace(plain.model, id=self.manifest.model_id, context=256, min_context=16),
         )
+
+
+class Promptly(Compute):
+    """Steps go a turn of the loop later, if nobody flushes them before."""
+
+    def run(self, effect: RunStep) -> None:
+        super().run(effect)
+        asyncio.get_running_loop().call_soon(self.flush)
 
 
 def install_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

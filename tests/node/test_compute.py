@@ -30,11 +30,10 @@ from swisd.core.events import (
     StepFailed,
 )
 from swisd.core.types import SamplingParams, Slot, Units
-from swisd.node.compute import Compute
 from swisd.runtime import fake, probe, shard
 from swisd.runtime.fake import FakeShard, fake_manifest
 from swisd.runtime.kv import KvStore
-from tests.node.fakes import MIB, install_runtime
+from tests.node.fakes import MIB, Promptly, install_runtime
 
 MANIFEST = fake_manifest(layers=4, context=128)
 SESSION = "ab" * 8
@@ -50,7 +49,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.compute = Compute(folder / "blobs", folder / "scratch", 1, self._take)
+        self.compute = Promptly(folder / "blobs", folder / "scratch", 1, self._take)
 
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -37,13 +37,12 @@ from swisd.core.events import (
 from swisd.core.local import Local, capability_of
 from swisd.core.types import Profile, Units
 from swisd.node import errands as errands_module
-from swisd.node.compute import Compute
 from swisd.node.errands import Errands
 from swisd.node.profiles import remember
 from swisd.node.supply import Supply
 from swisd.transport.api import LaneDown, Probe
 from tests.node.conftest import Until
-from tests.node.fakes import KEY, MIB, FakeModel, install_runtime
+from tests.node.fakes import KEY, MIB, FakeModel, Promptly, install_runtime
 
 ME, ANN, BOB = "11" * 8, "22" * 8, "33" * 8
 
@@ -58,7 +57,7 @@ class Office:
         config = DeviceConfig(ME, 1, "me", memory_bytes=1 << 30)
         self.local = Local(config, capability_of(config))
         self.supply = Supply(model.home.blobs, model.home.models, KEY, ME)
-        self.compute = Compute(model.home.blobs, model.home.path / "scratch", 1, self._computed)
+        self.compute = Promptly(model.home.blobs, model.home.path / "scratch", 1, self._computed)
         self.errands = Errands(
             self.local, model.home, self.supply, self.compute, self.events.append, self.notices.append,
             alone=alone,

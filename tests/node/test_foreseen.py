@@ -15,12 +15,11 @@ from swisd.core.errors import ModelError
 from swisd.core.events import Event, LoadProgress, StepDone, StepFailed
 from swisd.core.types import SamplingParams, Slot
 from swisd.node import outcomes
-from swisd.node.compute import Compute
 from swisd.node.hops import HopTimes
 from swisd.node.stepping import Stepping
 from swisd.runtime.fake import FakeShard, fake_manifest
 from swisd.runtime.kv import KvStore
-from tests.node.fakes import install_runtime
+from tests.node.fakes import Promptly, install_runtime
 
 MANIFEST = fake_manifest(layers=4, context=128)
 A, B, C = (letter * 16 for letter in "abc")
@@ -259,7 +258,7 @@ async def test_compute_forgets_what_ran_ahead_before_it_does_anything_else(
 ) -> None:
     install_runtime(monkeypatch)
     events: asyncio.Queue[Event] = asyncio.Queue()
-    compute = Compute(
+    compute = Promptly(
         tmp_path / "blobs", tmp_path / "scratch", 1, lambda some: [*map(events.put_nowait, some)]
     )
 

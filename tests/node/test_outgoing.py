@@ -47,11 +47,19 @@ class Lanes:
     async def close(self) -> None: ...
 
 
+class Promptly(Outgoing):
+    """Flushed a turn of the loop later, if not before."""
+
+    def send(self, device: str, rows: Sent) -> None:
+        super().send(device, rows)
+        asyncio.get_running_loop().call_soon(self.flush)
+
+
 class Sender:
     def __init__(self) -> None:
         self.lanes = Lanes()
         self.lost: list[tuple[str, int, str]] = []
-        self.outgoing = Outgoing(self.lanes, ME, self._failed)
+        self.outgoing = Promptly(self.lanes, ME, self._failed)
 
     def _failed(self, device: str, rows: Sent, reason: str) -> None:
         self.lost.append((device, rows.slots[0].step if isinstance(rows, Activation) else -1, reason))

@@ -138,8 +138,8 @@ def test_headers_with_a_right_checksum_are_still_checked(frame: Frame, data: st.
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ((9, 0, 0, 0, 0), "9 is not a valid FrameKind"),
-        ((1, 9, 0, 0, 0), "9 is not a valid Dtype"),
+        ((9, 0, 0, 0, 0), "frame of kind 9"),
+        ((1, 9, 0, 0, 0), "values of kind 9"),
         ((1, 0, MAX_SLOTS + 1, 0, 0), "slots"),
         ((1, 0, 1, 0, 0), "slots"),
         ((1, 1, 0, 1, 1), "1 x 1 values with 0 bytes"),
