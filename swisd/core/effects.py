@@ -145,8 +145,11 @@ class RunStep:
     """Run the shard of `units`. Comes back: StepDone or StepFailed with the same `work`.
 
     A step of one row may share a pass with those of other sessions, `together` of them at most: with more of
-    them here at once the other devices of the pipeline would have nothing to do. Its rows may be sent to
-    `onward`, the device of the next stage, before the machine hears that they are made: `StepDone.sent`.
+    them here at once the other devices of the pipeline would have nothing to do.
+
+    Its rows may be sent to `onward`, the device of the next stage, before the machine hears that they are
+    made (`StepDone.sent`). The session's next row, if it comes from `inward`, may run before the machine
+    hears of it, as `Expected` says.
     """
 
     work: Work
@@ -157,6 +160,7 @@ class RunStep:
     together: int = 1
     following: Following | None = None
     onward: str = ""
+    inward: str = ""
 
 
 @dataclass(frozen=True, slots=True)

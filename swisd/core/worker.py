@@ -101,8 +101,9 @@ class Worker:
             self._local.drop("rows for a stage of another device")
             return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
-        together, onward = self._together(activation, now), self._onward(activation)
-        out.append(RunStep(work, stage.units, activation, sample, score, together, following, onward))
+        together = self._together(activation, now)
+        onward, inward = self._onward(activation), self._inward(activation)
+        out.append(RunStep(work, stage.units, activation, sample, score, together, following, onward, inward))
 
     def _together(self, activation: Activation, now: float) -> int:
         """How many sessions may share a pass here: as many as leave the other devices as many.
@@ -121,6 +122,19 @@ class Worker:
             return ""
         device = ring[activation.stage + 1]
         return device if device != self._local.device else ""
+
+    def _inward(self, activation: Activation) -> str:
+        """The device that the row behind these comes from, where its step is known before it comes.
+
+        While caches are about to move it is better asked for: what it adds goes with them. And how the head
+        answers it only the session knows.
+        """
+        ring, slot, plan = self._place.ring, activation.slots[0], self._local.plan
+        if not 0 < activation.stage < len(ring) - 1 or activation.until != TO_THE_END or slot.guess:
+            return ""
+        if len(activation.slots) != 1 or slot.rows != 1 or self._local.coming is not None or plan is None:
+            return ""
+        return ring[activation.stage - 1] if slot.position + 2 <= plan.context else ""
 
     def begin(
         self, activation: Activation, now: float, out: Effects, **head: Sample | Score | Following | None

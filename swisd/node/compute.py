@@ -98,6 +98,12 @@ class Compute:
         """Run a step, once `flush` says that no more come with it."""
         self._fresh.append(effect)
 
+    def begin(self, effect: RunStep) -> None:
+        """Run a step that is about to be asked for."""
+        if not self._closed:
+            self._stepping.submitted = clock()
+            self._computing.submit(partial(self._begin, effect))
+
     def flush(self) -> None:
         """Begin with the steps that were asked for."""
         fresh, self._fresh = self._fresh, []
@@ -226,6 +232,10 @@ class Compute:
             self._post(events)
         finally:
             self._stepping.heard += 1
+
+    def _begin(self, effect: RunStep) -> None:
+        if not self._closed:
+            self._stepping.begin(effect)
 
     def _take(self, part: int) -> None:
         if not self._closed:

@@ -33,6 +33,7 @@ from swisd.core.events import (
     BusChanged,
     Dropped,
     Event,
+    FrameArrived,
     FrameLost,
     HoldingsChanged,
     HopsTimed,
@@ -45,6 +46,7 @@ from swisd.core.events import (
     Stopping,
     Timer,
 )
+from swisd.core.expected import Expected
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Digest, Message
 from swisd.core.types import Plan
@@ -65,6 +67,7 @@ from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
 OFFER_EVERY = 5.0  # seconds between looks at the memory
+HEAR_S = 0.001  # after which the machine hears of a row that runs already: Python runs one thread at a time
 HOPS_EVERY = 1.0  # seconds between words about hops, while there are any
 
 Observed = Notice | Digest | Plan | BusChanged
@@ -108,6 +111,8 @@ class Node:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refusals: list[tuple[Callable[[], Mapping[str, int]], Counter[str]]] = []
         self._events: deque[Event] = deque()
+        self._expected = Expected()
+        self._unheard: list[Event] = []  # of rows that run already
         self._to_publish: deque[Publish] = deque()
         self._handling = False
         self._stopped = False
@@ -146,7 +151,8 @@ class Node:
 
         Steps and rows that come of them go on together.
         """
-        self._events.extend(events)
+        self._events += (*self._unheard, *events)
+        self._unheard.clear()
         if self._handling:
             return
         self._handling = True
@@ -186,11 +192,25 @@ class Node:
         if events:
             if frame.rows == 1:
                 self.times.read()
+                if self._begun(events):
+                    return
                 self._inwards = True
             self.post(*events)
             self._inwards = False
         else:
             self._on_drop("frame without meaning here")
+
+    def _begun(self, events: Sequence[Event]) -> bool:
+        """Whether these are rows that were expected: they run, and the machine hears of them meanwhile."""
+        first = events[0]
+        step = self._expected.step(first) if isinstance(first, FrameArrived) else None
+        if step is None:
+            return False
+        self._compute.begin(step)
+        self.times.expected()
+        self._unheard += events
+        self._loop.call_later(HEAR_S, self.post)
+        return True
 
     def feed_shard(self, sender: str, body: memoryview) -> None:
         if self.shard_sink is not None:
@@ -244,6 +264,7 @@ class Node:
     # --- what is to be done ------------------------------------------------------------------------
 
     def _do(self, effect: Effect) -> None:
+        self._expected.note(effect)
         match effect:
             case Publish():
                 if not self._to_publish:

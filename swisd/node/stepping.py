@@ -8,6 +8,7 @@ from functools import partial
 from swisd.core.effects import RunStep
 from swisd.core.errors import SwisdError
 from swisd.core.events import Event, StepDone, StepFailed
+from swisd.core.expected import is_asked
 from swisd.node.foreseen import Foreseen, foresee, row_behind
 from swisd.node.hops import HopTimes
 from swisd.node.onward import Onward
@@ -31,18 +32,35 @@ class Stepping:
         self.submitted = 0.0  # when the last steps were handed over
         self.onward: Onward | None = None  # once there are lanes
         self._told = self.heard = 0  # times that steps were told, and that the loop heard of it
-        self._foreseen: Foreseen | None = None  # run before it is asked for; nothing else was done since
+        # Run before it is asked for; nothing else was done since.
+        self._foreseen: Foreseen | None = None  # behind a token
+        self._early: tuple[RunStep, Sequence[Event]] | None = None  # just arrived
 
     def interrupt(self) -> None:
         """Something else is done, and may touch the caches."""
-        self._foreseen = None
+        self._foreseen = self._early = None
+
+    def begin(self, effect: RunStep) -> None:
+        """Run a step that is about to be asked for, unless others wait, and send its rows on."""
+        self.interrupt()
+        if not self.line.idle({effect.work.session}):
+            return
+        try:
+            events = self._run(0, [effect])
+            if isinstance(events[0], StepDone):
+                self._early = effect, self._sent_on([effect], events)
+        except Exception as error:  # noqa: BLE001 - once it is asked for it fails again, and that is told
+            log.debug("a step does not run early: %s", error)
 
     def take(self, part: int) -> None:
         """Run what is next of this part of the line, if anything is left of it."""
         effects = self.line.take(part)
         if not effects:
             return
-        foreseen, self._foreseen = self._foreseen, None
+        (foreseen, self._foreseen), (begun, self._early) = (self._foreseen, None), (self._early, None)
+        if begun is not None and len(effects) == 1 and is_asked(effects[0], begun[0]):
+            self._say(effects, begun[1])
+            return
         early: list[RunStep] = []
         rest: list[RunStep] = []
         for effect in effects:
@@ -79,12 +97,19 @@ class Stepping:
             if len(effects) > 1:
                 return [event for effect in effects for event in self._all([effect], work)]
             events = [StepFailed(effects[0].work, reason_of(error))]
-        if self.onward is not None and self._told == self.heard:  # else these would overtake some
-            events = self.onward.send(effects, events)
+        events = self._sent_on(effects, events)
+        self._say(effects, events)
+        return events
+
+    def _sent_on(self, effects: Sequence[RunStep], events: Sequence[Event]) -> Sequence[Event]:
+        if self.onward is None or self._told != self.heard:  # else these would overtake some
+            return events
+        return self.onward.send(effects, events)
+
+    def _say(self, effects: Sequence[RunStep], events: Sequence[Event]) -> None:
         self._expect(effects, events)
         self._told += 1
         self._tell(*events)
-        return events
 
     def _expect(self, effects: Sequence[RunStep], events: Sequence[Event]) -> None:
         """Sessions that others may share a pass with will come back with their tokens' rows."""

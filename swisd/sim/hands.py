@@ -1,7 +1,7 @@
 """Simulated devices, and what the node does on a real one: each effect of a machine is carried out here."""
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from swisd.core.effects import (
     GiveUp,
     KeepShards,
     Knock,
-    KvRows,
     Lead,
     LoadShards,
     MeasureCompute,
@@ -32,7 +31,6 @@ from swisd.core.effects import (
     StartBroker,
     StopBroker,
     WriteKv,
-    given_up,
 )
 from swisd.core.events import (
     BrokerStarted,
@@ -42,8 +40,6 @@ from swisd.core.events import (
     HoldingsChanged,
     HostSeen,
     KvArrived,
-    KvFailed,
-    KvRead,
     LinksMeasured,
     LoadProgress,
     ManifestReady,
@@ -51,11 +47,11 @@ from swisd.core.events import (
     Received,
     ShardsLoaded,
     StepDone,
-    StepFailed,
 )
+from swisd.core.expected import Expected
 from swisd.core.machine import NodeMachine
-from swisd.core.model import MAX_UNITS
 from swisd.core.types import Holding, PeerLink, Profile, Units
+from swisd.sim.computing import Computing
 from swisd.sim.toy import MODEL, MODEL_ID, ToyShard, toy_guess
 from swisd.wire.messages import decode_message
 from swisd.wire.topics import Kind
@@ -68,7 +64,7 @@ START_S = 0.3  # a broker
 STOP_S = 0.1
 LOAD_S = 0.6
 DRAFT_S = 0.004  # a token of a small model
-TELL_S = 0.0003  # from the compute thread to the machine
+HEAR_S = 0.001  # from rows that were expected to the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,9 @@ class Device:
     mute: bool = False  # once it is not alive, its machine does not even refuse connections
     queue: deque[object] = field(default_factory=deque)  # for its compute thread
     computing: bool = False
+    early: tuple[RunStep, StepDone] | None = None  # what ran before it was asked for
+    expected: Expected = field(default_factory=Expected)
+    unheard: FrameArrived | None = None  # rows that run already, of which the machine is about to hear
     floors: dict[str, GiveUp] = field(default_factory=dict)
     leading: bool = False
     frozen: list[object] | None = None  # events that wait, while its process is stopped
@@ -113,6 +112,7 @@ class Hands:
 
     def __init__(self, world: "World") -> None:
         self.world = world
+        self._computing = Computing(self)
 
     def do(self, ident: str, device: Device, effect: object) -> None:
         """Begin what takes time; it ends in an event."""
@@ -134,7 +134,7 @@ class Hands:
                 device.floors[effect.session] = effect
             case RunStep() | ReadKv() | WriteKv() | ForkKv() | DropSession() | KeepShards() | LoadShards():
                 device.queue.append(effect)
-                self._next(ident, device)
+                self._computing.next(ident, device)
             case GetManifest():
                 ready = ManifestReady(effect.model, world.manifest)
                 self.later(0.05, ident, ready, device)
@@ -210,79 +210,25 @@ class Hands:
             else KvArrived(ident, effect.kv)
         )
         if world.loses is None or not world.loses(ident, peer, arrived):
-            world._in_order(ident, peer, LANE_S, partial(world._feed, peer, arrived))
+            world._in_order(ident, peer, LANE_S, partial(self._arrive, peer, arrived))
 
-    # --- the compute thread ------------------------------------------------------------------------
-
-    def _next(self, ident: str, device: Device) -> None:
-        """Steps, rows of caches, loads and the end of sessions are worked off in order."""
-        while device.queue and not device.computing:
-            self._compute(ident, device, device.queue.popleft())
-
-    def _compute(self, ident: str, device: Device, effect: object) -> None:
-        match effect:
-            case RunStep():
-                floor = device.floors.get(effect.work.session)
-                if floor is None or not given_up(effect.work, floor):
-                    self._run_step(ident, device, effect)
-            case DropSession():
-                device.floors.pop(effect.session, None)
-                device.shard.drop(effect.session)
-            case KeepShards():
-                device.load += 1
-                device.keep(set(effect.units))
-            case LoadShards():
-                self.load(ident, device, effect)
-            case ReadKv():
-                payload = device.shard.read(effect.session, effect.units, effect.position, effect.rows)
-                if payload is not None:
-                    kv = KvRows(
-                        effect.epoch, effect.session, effect.units, effect.position, effect.rows, payload
-                    )
-                    self.later(0.0005, ident, KvRead(effect.device, kv), device)
-            case ForkKv():
-                if not device.shard.fork(effect.source, effect.session, effect.end, keep=effect.keep):
-                    failed = KvFailed(effect.session, (0, MAX_UNITS), "rows that are not here")
-                    self.later(0.0005, ident, failed, device)
-            case WriteKv():
-                kv = effect.kv
-                owned = set(range(*kv.units)) <= device.owned
-                if not owned or not device.shard.write(kv.session, kv.units, kv.position, kv.payload):
-                    failed = KvFailed(kv.session, kv.units, "rows that do not fit")
-                    self.later(0.0005, ident, failed, device)
-
-    def _run_step(self, ident: str, device: Device, effect: RunStep) -> None:
-        world, (start, end) = self.world, effect.units
-        if effect.units not in device.shards:
-            self.later(0.0002, ident, StepFailed(effect.work, "no such shard is loaded"), device)
+    def _arrive(self, ident: str, arrived: FrameArrived | KvArrived) -> None:
+        """Rows that were expected run, and the machine hears of them a moment later."""
+        world, device = self.world, self.world.devices[ident]
+        step = None
+        if isinstance(arrived, FrameArrived) and device.alive and device.frozen is None:
+            step = device.expected.step(arrived)
+        if step is None or not isinstance(arrived, FrameArrived):
+            world._feed(ident, arrived)
             return
-        n_units = world.manifest.n_units
-        layers = max(min(end, n_units - 1) - max(start, 1), 0)
-        rows = sum(slot.rows for slot in effect.activation.slots)
-        passes = 1.0 if rows == 1 else max(rows / 8.0, 1.0)
-        ms = passes * layers * device.speed.layer_ms + (device.speed.head_ms if end == n_units else 0)
-        try:
-            count, payload, token, scores = device.shard.run(
-                effect.units, effect.activation, effect.sample, effect.score
-            )
-        except ValueError as error:
-            self.later(0.0002, ident, StepFailed(effect.work, str(error)), device)
-            return
-        done = StepDone(effect.work, count, payload, ms, token, scores)
-        device.computing = True
-        world._later(world._delay(ms / 1000.0), partial(self._computed, ident, device, effect, done))
+        self._computing.begin(ident, device, step)
+        device.unheard = arrived
+        world._later(HEAR_S, partial(self._hear, ident, device, arrived))
 
-    def _computed(self, ident: str, device: Device, effect: RunStep, done: StepDone) -> None:
-        """The rows go on before the machine hears of them, where that may be."""
-        world = self.world
-        device.computing = False
-        runs = device.alive and device.frozen is None and world.devices[ident] is device
-        if effect.onward and runs and world._reaches(ident, effect.onward):
-            rows = effect.activation.onward(done.rows, done.payload, done.ran_ms)
-            self.do(ident, device, SendFrame(effect.onward, rows))
-            done = replace(done, sent=True)
-        world._later(TELL_S, partial(world._feed, ident, done, device))
-        self._next(ident, device)
+    def _hear(self, ident: str, device: Device, arrived: FrameArrived) -> None:
+        if device.unheard is arrived and device.frozen is None:  # else with the next that it hears of
+            device.unheard = None
+            self.world._feed(ident, arrived, device)
 
     def load(self, ident: str, device: Device, effect: LoadShards) -> None:
         """Load beside what is kept; a later load makes this one void."""

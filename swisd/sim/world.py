@@ -245,10 +245,13 @@ class World(Timeline):
         if device.frozen is not None:
             device.frozen.append(event)
             return
-        for effect in device.machine.handle(event, self.now):  # type: ignore[arg-type]
-            if self.on_effect is not None:
-                self.on_effect(ident, effect)
-            self.hands.do(ident, device, effect)
+        unheard, device.unheard = device.unheard, None
+        for each in (event,) if unheard is None else (unheard, event):
+            for effect in device.machine.handle(each, self.now):  # type: ignore[arg-type]
+                if self.on_effect is not None:
+                    self.on_effect(ident, effect)
+                device.expected.note(effect)
+                self.hands.do(ident, device, effect)
 
     # --- the bus -----------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Desk:
         (sent,) = kinds(self.do(StepDone(step.work, 3, (0, 0, 0), 1.0)), SendFrame)
         back = replace(sent.activation, stage=2, rows=sent.activation.slots[0].logits)
         (head,) = steps(self.do(FrameArrived(sent.device, back)))
+        assert head.onward == head.inward == ""  # it ends here, and its session says how it is answered
         return self.answer(head, token)
 
     def beat(self, seconds: float) -> list[Effect]:

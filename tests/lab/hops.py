@@ -107,6 +107,9 @@ def traced() -> None:
     wrap(compute.Compute, "run", lambda s, e: note("submit", e.activation.slots, e.activation.stage), nothing)
     wrap(link.FrameLink, "buffer_updated", bytes_came, nothing)
     wrap(mqtt.BusLanes, "feed", bytes_came, nothing)
+    wrap(
+        compute.Compute, "begin", lambda s, e: note("submit", e.activation.slots, e.activation.stage), nothing
+    )
     atexit.register(lambda: (home / f"{os.getpid()}.json").write_text(json.dumps(moments)))
     main()
 
@@ -132,8 +135,10 @@ def hops(traces: list[list[Any]]) -> list[dict[str, float]]:
             elif what == "sent":
                 sent.setdefault(key, {})["sent"] = at
             elif what in ("came", "read", "submit"):
-                sent.setdefault(key, {})[what] = at
-                if what == "submit":
+                first = (
+                    sent.setdefault(key, {}).setdefault(what, at) == at
+                )  # what ran early is asked for, too
+                if first and what == "submit":
                     waiting[session, step] = key
             elif what == "start" and (session, step) in waiting:
                 sent[waiting.pop((session, step))]["start"] = at

@@ -15,7 +15,7 @@ from swisd.client.asking import Options, stream
 from swisd.client.link import SwarmLink
 from swisd.core import deadlines
 from swisd.core.effects import Activation, Notice, SetTimer
-from swisd.core.events import BusChanged
+from swisd.core.events import BusChanged, FrameArrived
 from swisd.core.messages import Digest
 from swisd.core.types import Plan, Slot
 from swisd.net.listener import Listener
@@ -153,6 +153,37 @@ async def test_two_devices_give_the_tokens_of_one(many: Many, until: Until) -> N
     many.network.cut(ann.id, bob.id)
     many.network.heal(ann.id, bob.id)
     assert (await many.ask()).token_ids == answer.token_ids
+
+
+async def test_rows_that_are_expected_run_before_the_machine_hears_of_them(many: Many, until: Until) -> None:
+    ann = await many.add("ann", 4 * MIB)
+    bob = await many.add("bob", 4 * MIB)
+    await until(lambda: in_force(bob, ann, bob))
+    order: list[tuple[str, int]] = []
+    for node in (ann.node, bob.node):
+        _watched(node, order)
+    answer = await many.ask()
+    assert list(answer.token_ids) == solo(many.model, prompt_ids(many.model), 10)
+    begun = [step for what, step in order if what == "begun"]
+    assert len(begun) >= 7  # not the prompt, nor the first row behind it
+    assert all(order.index(("begun", step)) < order.index(("heard", step)) for step in begun)
+
+
+def _watched(node: Node, order: list[tuple[str, int]]) -> None:
+    """Note which rows for the middle of the pipeline run early, and when the machine hears of them."""
+    handle, begin = node.machine.handle, node._compute.begin
+
+    def hear(event: Any, now: float) -> Any:
+        if isinstance(event, FrameArrived) and event.activation.stage == 1:
+            order.append(("heard", event.activation.slots[0].step))
+        return handle(event, now)
+
+    def run(effect: Any) -> None:
+        order.append(("begun", effect.work.step))
+        begin(effect)
+
+    node.machine.handle = hear  # type: ignore[method-assign]
+    node._compute.begin = run  # type: ignore[method-assign]
 
 
 async def test_a_device_that_leaves_says_so_and_the_swarm_plans_anew(many: Many, until: Until) -> None:
