@@ -35,7 +35,7 @@ class Feeding:
         if (taken := session.take()) is None:
             return
         self._end_round(session, taken[1], now)
-        at_once = self._at_once(session)
+        at_once = session.at_once = self._at_once(session)
         self._feed_pass(session, taken, plan, now, out, at_once=at_once)
         if not self._guesses():
             return
@@ -77,7 +77,8 @@ class Feeding:
         if request is None:
             self._local.drop("rows that nobody awaits")
             return
-        following = self._following(session, self._at_once(session))
+        # Nothing was learnt of guesses since these rows were fed, and on their way everything counts.
+        following = self._following(session, session.at_once if self._guesses() else 1)
         self._worker.run(activation, now, out, *_wanted(request), following)
 
     def came_round(self, session: Session, step: int, now: float) -> None:
