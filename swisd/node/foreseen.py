@@ -6,19 +6,16 @@ meanwhile has the bits that it would have later, as long as nothing touches the 
 keeps one of these drops it before anything else is done.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swisd.core.effects import RunStep, Sample
 from swisd.core.events import Event, StepDone
 from swisd.core.types import Slot, Units
-from swisd.node.running import done
 
 if TYPE_CHECKING:
     from swisd.node.outcomes import Outcome
-    from swisd.runtime.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +82,11 @@ def _after(sample: Sample, token: int) -> Sample:
     return Sample(sample.params, sample.seed, sample.position + 1, history)
 
 
-def foresee(
-    effects: Sequence[RunStep], answers: Sequence[Event], shard_of: Callable[[Units], "Shard | None"]
-) -> Foreseen | None:
-    """Run what will be asked for behind steps that ran in one pass, as far as that is known.
+def done(effect: RunStep, found: "Outcome", ran_ms: float, shared: int, turn_ms: float = 0.0) -> StepDone:
+    """A step that ran in a pass of `ran_ms` that served `shared` steps.
 
-    Raises what `outcomes` raises.
+    `turn_ms` is what it cost to hand it over: nothing where it ran before it was asked for.
     """
-    import numpy as np
-
-    from swisd.node.outcomes import outcomes
-
-    behind = map(row_behind, effects, answers)
-    rows = [row for row in behind if row is not None]
-    shard = shard_of(rows[0].units) if rows else None
-    if shard is None:
-        return None
-    began = time.perf_counter()
-    ids = np.array([row.token for row in rows], np.int64)
-    found = outcomes(shard, [row.slot for row in rows], ids, [row.sample for row in rows])
-    ran = (time.perf_counter() - began) * 1000.0
-    known = {row.slot.session: (row, item) for row, item in zip(rows, found, strict=True)}
-    return Foreseen(effects[0].work.epoch, known, ran, len(rows))
+    return StepDone(
+        effect.work, found.rows, found.hidden, ran_ms + turn_ms, found.token, found.scores, ran_ms, shared
+    )

@@ -1,16 +1,22 @@
-"""Running steps through loaded shards: several in one pass, long ones in slices."""
+"""Running steps through loaded shards: several in one pass, long ones in slices, and what follows on them.
+
+Imported once there is something to run: a device without a plan does without numpy.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from swisd.core.effects import Activation, RunStep
-from swisd.core.events import StepDone
-from swisd.core.types import Slot
+from swisd.core.events import Event, StepDone
+from swisd.core.types import Slot, Units
+from swisd.node.foreseen import Foreseen, done, row_behind
+from swisd.node.outcomes import outcome, outcomes
 
 if TYPE_CHECKING:
-    from swisd.node.outcomes import Outcome
     from swisd.runtime.shard import Shard
 
 SLICE = 32  # rows of a long pass that run before others have their turn
@@ -25,10 +31,6 @@ def run(
     Passes of two and more rows give the same bits however they are divided. `turn_ms` is added to the time
     that it took. Raises `SwisdError` and `ValueError` for rows that do not fit.
     """
-    import numpy as np
-
-    from swisd.node.outcomes import outcome, outcomes
-
     rows = [_rows(effect.activation, shard) for effect in effects]
     began, others = time.perf_counter(), 0.0
     slots = [slot for effect in effects for slot in effect.activation.slots]
@@ -51,16 +53,6 @@ def run(
     ]
 
 
-def done(effect: RunStep, found: "Outcome", ran_ms: float, shared: int, turn_ms: float = 0.0) -> StepDone:
-    """A step that ran in a pass of `ran_ms` that served `shared` steps.
-
-    `turn_ms` is what it cost to hand it over: nothing where it ran before it was asked for.
-    """
-    return StepDone(
-        effect.work, found.rows, found.hidden, ran_ms + turn_ms, found.token, found.scores, ran_ms, shared
-    )
-
-
 def slices(slot: Slot) -> Iterator[tuple[Slot, int, int]]:
     """A long pass in parts of `SLICE` rows or so, none of one row: (its slot, first row, row behind)."""
     start = 0
@@ -73,10 +65,28 @@ def slices(slot: Slot) -> Iterator[tuple[Slot, int, int]]:
         start += rows
 
 
+def foresee(
+    effects: Sequence[RunStep], answers: Sequence[Event], shard_of: Callable[[Units], "Shard | None"]
+) -> Foreseen | None:
+    """Run what will be asked for behind steps that ran in one pass, as far as that is known.
+
+    Raises what `outcomes` raises.
+    """
+    behind = map(row_behind, effects, answers)
+    rows = [row for row in behind if row is not None]
+    shard = shard_of(rows[0].units) if rows else None
+    if shard is None:
+        return None
+    began = time.perf_counter()
+    ids = np.array([row.token for row in rows], np.int64)
+    found = outcomes(shard, [row.slot for row in rows], ids, [row.sample for row in rows])
+    ran = (time.perf_counter() - began) * 1000.0
+    known = {row.slot.session: (row, item) for row, item in zip(rows, found, strict=True)}
+    return Foreseen(effects[0].work.epoch, known, ran, len(rows))
+
+
 def _rows(activation: Activation, shard: "Shard") -> Any:
     """The rows as the shard takes them: int64 ids, or float32 [rows, hidden] from a frame's bytes."""
-    import numpy as np
-
     payload = activation.payload
     if isinstance(payload, np.ndarray):
         return payload

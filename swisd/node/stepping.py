@@ -3,16 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 from swisd.core.effects import RunStep
 from swisd.core.errors import SwisdError
 from swisd.core.events import Event, StepDone, StepFailed
 from swisd.core.expected import is_asked
-from swisd.node.foreseen import Foreseen, foresee, row_behind
+from swisd.node.foreseen import Foreseen, row_behind
 from swisd.node.hops import HopTimes
 from swisd.node.onward import Onward
-from swisd.node.running import run
 from swisd.node.shards import Shards
 from swisd.node.steps import Steps
 
@@ -83,7 +82,7 @@ class Stepping:
         if not self.line.idle({effect.work.session for effect in effects}):
             return
         try:
-            self._foreseen = foresee(effects, answers, self._shards.get)
+            self._foreseen = passes()[1](effects, answers, self._shards.get)
         except Exception as error:  # noqa: BLE001 - once it is asked for it fails again, and that is told
             log.debug("nothing runs ahead: %s", error)
 
@@ -129,12 +128,23 @@ class Stepping:
         if len(effects) == 1 and effects[0].activation.rows == 1:
             self._times.started(self.submitted)
         between = partial(self._between, effects[0].work.session, part) if self.line.busy() else None
-        return run(shard, effects, self.turn_ms, between)
+        return passes()[0](shard, effects, self.turn_ms, between)
 
     def _between(self, session: str, part: int) -> None:
         """Others' turn between two slices of a long step."""
         if effects := self.line.take_between(part, session):
             self._all(effects, partial(self._run, part))
+
+
+@cache
+def passes() -> tuple[Callable[..., list[StepDone]], Callable[..., Foreseen | None]]:
+    """`run` and `foresee`: they bring numpy, so not before there is something to run.
+
+    Kept, as an import looks up a dozen things that are in no cache between two passes.
+    """
+    from swisd.node.running import foresee, run
+
+    return run, foresee
 
 
 def reason_of(error: Exception) -> str:
