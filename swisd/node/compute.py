@@ -102,14 +102,16 @@ class Compute:
         """Run a step that is about to be asked for."""
         if not self._closed:
             self._stepping.submitted = clock()
-            self._computing.submit(partial(self._begin, effect))
+            self._stepping.coming = effect
+            self._computing.submit(self._begin)
 
     def flush(self) -> None:
         """Begin with the steps that were asked for."""
         fresh, self._fresh = self._fresh, []
-        if self._closed:
+        if self._closed or not fresh:
             return
         self._stepping.submitted = clock()
+        self._stepping.coming = None
         for effect in fresh:
             self._stepping.line.add(effect, self._part)
         for _ in fresh:
@@ -233,9 +235,9 @@ class Compute:
         finally:
             self._stepping.heard += 1
 
-    def _begin(self, effect: RunStep) -> None:
+    def _begin(self) -> None:
         if not self._closed:
-            self._stepping.begin(effect)
+            self._stepping.begin()
 
     def _take(self, part: int) -> None:
         if not self._closed:

@@ -22,7 +22,11 @@ WAIT = 0.25
 
 
 class Stepping:
-    """Takes steps from the line and runs them. All but `line` is the computing thread's."""
+    """Takes steps from the line and runs them; what the loop sets are `line`, `coming` and `heard`.
+
+    `coming` is a step that is about to be asked for, as long as it is not: a pass that runs in slices may
+    have served it meanwhile, and to run it again behind those that followed would take their rows away.
+    """
 
     def __init__(self, shards: Shards, times: HopTimes, tell: Callable[..., None]) -> None:
         self._shards, self._times, self._tell = shards, times, tell
@@ -30,6 +34,7 @@ class Stepping:
         self.turn_ms = 0.0  # what handing a step to this thread and its answer back costs
         self.submitted = 0.0  # when the last steps were handed over
         self.onward: Onward | None = None  # once there are lanes
+        self.coming: RunStep | None = None
         self._told = self.heard = 0  # times that steps were told, and that the loop heard of it
         # Run before it is asked for; nothing else was done since.
         self._foreseen: Foreseen | None = None  # behind a token
@@ -39,11 +44,12 @@ class Stepping:
         """Something else is done, and may touch the caches."""
         self._foreseen = self._early = None
 
-    def begin(self, effect: RunStep) -> None:
-        """Run a step that is about to be asked for, unless others wait, and send its rows on."""
-        self.interrupt()
-        if not self.line.idle({effect.work.session}):
+    def begin(self) -> None:
+        """Run the step that is coming, unless it was asked for or others wait, and send its rows on."""
+        effect, self.coming = self.coming, None
+        if effect is None or not self.line.idle({effect.work.session}):
             return
+        self.interrupt()
         try:
             events = self._run(0, [effect])
             if isinstance(events[0], StepDone):

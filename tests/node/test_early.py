@@ -1,16 +1,23 @@
 """Rows that run when they arrive, before the machine asks for them: told once it does, else forgotten."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, RunStep, Work
-from swisd.core.events import Event, StepDone, StepFailed
+from swisd.core.effects import Activation, LoadShards, RunStep, Work
+from swisd.core.events import Event, LoadProgress, ShardsLoaded, StepDone, StepFailed
 from swisd.core.types import Slot
+from swisd.node.compute import Compute
 from swisd.node.hops import HopTimes
 from swisd.node.stepping import Stepping
+from swisd.runtime.fake import FakeShard
+from tests.node.fakes import install_runtime
 from tests.node.test_foreseen import MANIFEST, Shards
 
 A, B = "a" * 16, "b" * 16
@@ -41,6 +48,10 @@ class Desk:
     def _tell(self, *events: Event) -> None:
         self.told.extend(events)
         self.stepping.heard += 1
+
+    def begin(self, step: RunStep) -> None:
+        self.stepping.coming = step
+        self.stepping.begin()
 
     def ask(self, *steps: RunStep) -> list[Event]:
         before = len(self.told)
@@ -75,7 +86,7 @@ def test_a_row_runs_and_goes_on_before_it_is_asked_for() -> None:
     assert payloads(desk.ask(a_step(0))) == right[:1]
     for position in (1, 2):
         step = a_step(position)
-        desk.stepping.begin(step)
+        desk.begin(step)
         assert desk.passes[-1] == {A: position} and len(desk.onward.sent) == position + 1
         assert len(desk.told) == position  # not yet
         (done,) = desk.ask(replace(step, together=3))
@@ -95,7 +106,7 @@ def another(desk: Desk) -> None:
 def test_what_ran_early_is_forgotten_once_something_else_is_done(between: Callable[[Desk], None]) -> None:
     desk, right = Desk(), asked_as_ever()
     desk.ask(a_step(0))
-    desk.stepping.begin(step := a_step(1))
+    desk.begin(step := a_step(1))
     between(desk)
     assert payloads(desk.ask(step)) == right[1:2]  # the same bits
     assert [one for one in desk.passes if A in one] == [{A: 0}, {A: 1}, {A: 1}]
@@ -105,7 +116,7 @@ def test_what_ran_early_is_forgotten_once_something_else_is_done(between: Callab
 def test_another_frame_of_the_same_step_runs_anew() -> None:
     desk = Desk()
     desk.ask(a_step(0))
-    desk.stepping.begin(a_step(1, value=5.0))
+    desk.begin(a_step(1, value=5.0))
     assert payloads(desk.ask(a_step(1))) == asked_as_ever()[1:2]
     assert desk.passes == [{A: 0}, {A: 1}, {A: 1}]
 
@@ -115,14 +126,66 @@ def test_a_row_does_not_run_early_while_others_wait() -> None:
     desk.ask(a_step(0), a_step(0, B))
     desk.stepping.line.add(a_step(1, B), 0)
     ran = len(desk.passes)
-    desk.stepping.begin(a_step(1))
+    desk.begin(a_step(1))
     assert len(desk.passes) == ran
 
 
 def test_an_early_row_that_fails_is_told_when_it_is_asked_for() -> None:
     desk = Desk()
     for step in (a_step(0, units=(8, 9)), a_step(3)):  # no such shard; rows before it are missing
-        desk.stepping.begin(step)
+        desk.begin(step)
         (failed,) = desk.ask(step)
         assert isinstance(failed, StepFailed) and failed.work == step.work
     assert desk.onward.sent == []
+
+
+async def test_a_row_that_was_served_meanwhile_does_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while another's long prompt runs, and has its turn between two slices of that."""
+    install_runtime(monkeypatch)
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    compute = Compute(tmp_path, tmp_path / "scratch", 1, lambda some: [*map(events.put_nowait, some)])
+    compute.make_room(load := LoadShards(7, "aa" * 32, (UNITS,), (), 128), MANIFEST)
+    compute.load(load, MANIFEST)
+    passes: list[tuple[str, int]] = []
+    in_slice, go = threading.Event(), threading.Event()
+    run = FakeShard.run
+
+    def noted(self: FakeShard, slots: Sequence[Any], x: Any) -> Any:
+        passes.append((slots[0].session, slots[0].position))
+        if passes[-1] == (B, 0):
+            in_slice.set()
+            assert go.wait(20)
+        return run(self, slots, x)
+
+    async def answer() -> Event:
+        async with asyncio.timeout(20):
+            while isinstance(event := await events.get(), LoadProgress):
+                pass
+            return event
+
+    def ask(step: RunStep, *, expected: bool) -> None:
+        if expected:
+            compute.begin(step)
+        compute.run(step)
+        compute.flush()
+
+    assert isinstance(await answer(), ShardsLoaded)
+    monkeypatch.setattr(FakeShard, "run", noted)
+    ask(a_step(0), expected=False)
+    assert isinstance(await answer(), StepDone)
+    slot = Slot(B, 0, 0, 100, 0)
+    rows = Activation(7, 0, 1, (slot,), 100, np.ones((100, MANIFEST.hidden), np.float32).tobytes())
+    ask(RunStep(Work(7, 1, B, 0), UNITS, rows), expected=False)
+    assert await asyncio.to_thread(in_slice.wait, 20)
+    ask(a_step(1), expected=True)
+    go.set()
+    sessions = [
+        event.work.session for event in (await answer(), await answer()) if isinstance(event, StepDone)
+    ]
+    assert sessions == [A, B]
+    ask(a_step(2), expected=True)
+    assert isinstance(await answer(), StepDone)
+    assert [position for session, position in passes if session == A] == [0, 1, 2]
+    await compute.close()
