@@ -82,14 +82,14 @@ class Driver:
         if any(step < slot.step and step not in session.at_head for step in session.running):
             self.recovery.start(session, "rows were lost on their way", now, out)
             return
-        self._feeding.at_head(session, activation, now)
+        session.at_head.add(slot.step)
         if activation.rows == 0:
             self._went_round(session, slot.step, now, out)
         else:
             self._feeding.run_head(session, activation, now, out)
 
-    def on_head_done(self, event: StepDone, now: float, out: Effects) -> None:
-        """The head answered with a token or scores (or ran a prompt chunk that wants neither)."""
+    def on_head_done(self, event: StepDone, activation: Activation, now: float, out: Effects) -> None:
+        """The head answered these rows with a token or scores (or ran a prompt chunk that wants neither)."""
         session = self.sessions.find_running(event.work.session)
         if session is None:
             return
@@ -101,14 +101,16 @@ class Driver:
                 self.recovery.start(session, "an answer came before its turn", now, out)
                 return
             self._feeding.note_token(session, event.work.step, now)
+            self._feeding.came(session, event, activation)
             out.append(Publish(session.on_token(event.token, now)))
         elif event.scores is not None:
             self._scored(session, item.position, event.scores, now, out)
         self._went_round(session, event.work.step, now, out)
 
-    def on_fed(self, session_key: str, now: float, out: Effects) -> None:
-        """The first stage is free again: feed the next prompt chunk behind the last."""
-        if session := self.sessions.find_running(session_key):
+    def on_fed(self, event: StepDone, now: float, out: Effects) -> None:
+        """Rows leave the first stage, which is free again: feed the next prompt chunk behind them."""
+        if session := self.sessions.find_running(event.work.session):
+            self._feeding.left(session, event)
             self._feeding.feed(session, now, out)
 
     def on_draft(self, event: DraftMade, now: float, out: Effects) -> None:

@@ -124,8 +124,8 @@ class StepDone:
     """A stage ran: `payload` holds the rows for the next stage, or `token` or `scores` at the head.
 
     `compute_ms` is what it takes of the device, `ran_ms` the computation alone; the pass
-    served `shared` rows, of several sessions or of one. `sent`: the rows are on their way already, to the
-    device that `RunStep.onward` named.
+    served `shared` rows, of several sessions or of one, and `ended` then, on the machine's clock (0: nobody
+    says). `sent`: the rows are on their way already, to the device that `RunStep.onward` named.
     """
 
     work: Work
@@ -137,6 +137,7 @@ class StepDone:
     ran_ms: float = 0.0
     shared: int = 1
     sent: bool = False
+    ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

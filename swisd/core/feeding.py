@@ -2,7 +2,7 @@
 
 from swisd.core.drafts import worth
 from swisd.core.effects import Activation, Draft, Following, Sample, Score, SetTimer
-from swisd.core.events import DraftMade
+from swisd.core.events import DraftMade, StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.passes import Pass
 from swisd.core.rounds import Rounds
@@ -60,16 +60,20 @@ class Feeding:
             for more in session.follow(ids[: max(self._worth_drafting(session) - 1, 0)]):
                 self._feed_pass(session, more, plan, now, out)
 
-    def at_head(self, session: Session, activation: Activation, now: float) -> None:
-        """Rows came to the last stage.
+    def left(self, session: Session, event: StepDone) -> None:
+        """Rows leave the first stage; those that ran ahead of time, once they are asked for."""
+        fed_at = session.fed_at.get(event.work.step)
+        if event.ended and event.rows == event.shared == 1 and fed_at is not None:
+            session.left = event.work.step, max(event.ended, fed_at), event.ran_ms
 
-        From the feeding of a step to its arrival there lies each hop once, and what was computed.
+    def came(self, session: Session, event: StepDone, activation: Activation) -> None:
+        """The head ran rows. From where they left the first stage to where it began lies each hop once, and
+        what was computed between.
         """
-        step = activation.slots[0].step
-        session.at_head.add(step)
-        fed_at, item = session.fed_at.get(step), session.running.get(step)
-        if fed_at is not None and item is not None and len(item.ids) == 1 and self._alone():
-            self._rounds.note_beyond((now - fed_at) * 1000.0 - activation.spent_ms)
+        step, left, ran_ms = session.left
+        if step == event.work.step and event.ended and event.shared == 1 and self._alone():
+            passed_ms = (event.ended - left) * 1000.0 - event.ran_ms
+            self._rounds.note_beyond(passed_ms - (activation.spent_ms - ran_ms))
 
     def run_head(self, session: Session, activation: Activation, now: float, out: Effects) -> None:
         """Let the head answer rows that came to the last stage."""

@@ -48,7 +48,7 @@ class Rounds:
         self._between.append(ms)
 
     def note_beyond(self, ms: float) -> None:
-        """A step of one token came to the head, so long after it was fed beyond what the stages computed."""
+        """One token took so long, beyond computing, from the end of the first stage to the begin of the head."""
         self._beyond.append(max(ms, 0.0))
 
     def note(self, rows: int, seconds: float) -> None:

@@ -55,6 +55,7 @@ class Session:
     drafted: Drafted = field(default_factory=Drafted)
     guessed: int = 0  # tokens that were guessed right
     together: tuple[int, int] = (0, 1)  # the first step and the number of the rows that were fed at once last
+    left: tuple[int, float, float] = (-1, 0.0, 0.0)  # the row that left the first stage last, when, ms it ran
     at_once: int = 1  # rows that were worth their time together when the last one was fed
     round: tuple[float, int] = (0.0, 0)  # when the last token's row was fed, rows until now; 0: not counted
 

@@ -90,11 +90,11 @@ class Steps:
             self._worker.pace.note(event, activation, self._worker.stages)
             self._worker.note_done(activation)
             self._service.moving.on_step(work.session, out)
-            self._driver.on_head_done(event, now, out)
+            self._driver.on_head_done(event, activation, now, out)
             return
         self._service.moving.on_step(work.session, out)
         at_head = self._worker.on_step_done(event, activation, now, out)
         if at_head is not None:
             self._driver.head(at_head, now, out)
         if activation.stage == 0:
-            self._driver.on_fed(work.session, now, out)
+            self._driver.on_fed(event, now, out)

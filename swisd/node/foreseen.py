@@ -35,13 +35,14 @@ class Row:
 class Foreseen:
     """One row of each of `shared` sessions through the first stage's shard, in one pass of `ran_ms`.
 
-    `rows` has, by session, the row and what became of it, until it is taken.
+    `rows` has, by session, the row and what became of it, until it is taken. It `ended` by `time.monotonic`.
     """
 
     epoch: int
     rows: dict[str, tuple[Row, "Outcome"]]
     ran_ms: float
     shared: int
+    ended: float
 
     def serves(self, effect: RunStep) -> bool:
         """Whether a step asks for one of these rows."""
@@ -57,7 +58,8 @@ class Foreseen:
         """The steps that ask for them, with what became of them; each is here once."""
         taken = [self.rows.pop(effect.work.session)[1] for effect in effects]
         return [
-            done(effect, item, self.ran_ms, self.shared) for effect, item in zip(effects, taken, strict=True)
+            done(effect, item, self.ran_ms, self.shared, self.ended)
+            for effect, item in zip(effects, taken, strict=True)
         ]
 
 
@@ -82,11 +84,14 @@ def _after(sample: Sample, token: int) -> Sample:
     return Sample(sample.params, sample.seed, sample.position + 1, history)
 
 
-def done(effect: RunStep, found: "Outcome", ran_ms: float, shared: int, turn_ms: float = 0.0) -> StepDone:
-    """A step that ran in a pass of `ran_ms` that served `shared` steps.
+def done(
+    effect: RunStep, found: "Outcome", ran_ms: float, shared: int, ended: float, turn_ms: float = 0.0
+) -> StepDone:
+    """A step that ran in a pass of `ran_ms` that served `shared` steps and ended then, by `time.monotonic`.
 
     `turn_ms` is what it cost to hand it over: nothing where it ran before it was asked for.
     """
     return StepDone(
-        effect.work, found.rows, found.hidden, ran_ms + turn_ms, found.token, found.scores, ran_ms, shared
-    )
+        effect.work, found.rows, found.hidden, ran_ms + turn_ms, found.token, found.scores, ran_ms, shared,
+        ended=ended,
+    )  # fmt: skip

@@ -48,8 +48,10 @@ def run(
             parts.append(shard.run([slot], rows[0][start:end]))
         found = [outcome(np.concatenate(parts), shard.has_head, wanted[0])]
     ran = (time.perf_counter() - began - others) * 1000.0
+    ended = time.monotonic()
     return [
-        done(effect, item, ran, len(effects), turn_ms) for effect, item in zip(effects, found, strict=True)
+        done(effect, item, ran, len(effects), ended, turn_ms)
+        for effect, item in zip(effects, found, strict=True)
     ]
 
 
@@ -81,8 +83,9 @@ def foresee(
     ids = np.array([row.token for row in rows], np.int64)
     found = outcomes(shard, [row.slot for row in rows], ids, [row.sample for row in rows])
     ran = (time.perf_counter() - began) * 1000.0
+    ended = time.monotonic()
     known = {row.slot.session: (row, item) for row, item in zip(rows, found, strict=True)}
-    return Foreseen(effects[0].work.epoch, known, ran, len(rows))
+    return Foreseen(effects[0].work.epoch, known, ran, len(rows), ended)
 
 
 def _rows(activation: Activation, shard: "Shard") -> Any:

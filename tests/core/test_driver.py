@@ -488,3 +488,20 @@ def test_of_many_finished_sessions_the_last_ones_are_kept_for_a_resend():
     assert unknown.retry and unknown.error  # type: ignore[union-attr]
     (again,) = said(desk.renew(f"{2:016x}"), Out)
     assert again.tokens == (9,)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("early", "beyond"), [(0.0, 6.0), (0.003, 6.0), (0.015, 4.0)])
+def test_hops_are_timed_from_where_rows_leave_the_first_stage_to_where_the_head_begins(
+    early: float, beyond: float
+):
+    """What the first stage computed ahead of time is no time that a hop saved."""
+    desk = Desk(RING)
+    (step,) = steps(desk.ask(a_start(prompt=(1,))))
+    desk.now += 0.008  # fed at 100.0, left the first stage at 100.010, or before it was fed
+    first = StepDone(step.work, 1, (0,), 2.0, ran_ms=2.0, ended=100.010 - early)
+    (sent,) = kinds(desk.do(first), SendFrame)
+    passed = replace(sent.activation, stage=2, spent_ms=5.0)
+    (head,) = steps(desk.do(FrameArrived(sent.device, passed)))
+    ended = 100.020 - early if early < 0.01 else 100.008
+    desk.do(StepDone(head.work, 1, (), 1.0, token=5, ran_ms=1.0, ended=ended))
+    assert desk.machine.driver.rounds.beyond.p50_ms == pytest.approx(beyond)
