@@ -48,7 +48,7 @@ class Rounds:
         self._between.append(ms)
 
     def note_beyond(self, ms: float) -> None:
-        """One token took so long, beyond computing, from the end of the first stage to the begin of the head."""
+        """Beyond computing, a token took so long from the end of the first stage to the begin of the head."""
         self._beyond.append(max(ms, 0.0))
 
     def note(self, rows: int, seconds: float) -> None:
