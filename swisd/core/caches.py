@@ -94,6 +94,8 @@ class Caches:
             kept.ran[stage] = slot.step + 1
             for layer in layers:
                 kept.done[layer] = slot.position + slot.rows
+                if kept.parked:  # rows go on before it is told that they ran: its end may be told first
+                    kept.lengths[layer] = max(kept.lengths.get(layer, 0), kept.done[layer])
 
     def give_up(self, session: str, step: int, now: float) -> bool:
         """The driver gave steps below this one up, and goes on with the session.

@@ -200,6 +200,17 @@ def test_a_worker_that_has_fewer_rows_gives_none(end: int, source: int):
     assert Holder().fork(end, source=source) == ([], 0)
 
 
+def test_rows_that_ran_count_even_if_the_end_of_their_session_is_told_first():
+    """They go on before the machine hears that they ran, and may be round the ring by then."""
+    holder = Holder()
+    (first,) = kinds(holder.frame(session=key(5)), RunStep)
+    holder.do(StepDone(first.work, 3, (1, 2, 3), 1.0))
+    (last,) = kinds(holder.frame(session=key(5), position=3, step=1), RunStep)
+    holder.do(Received(an_id(1), Ask("park", key(5), an_id(1), 5)))
+    assert holder.do(StepDone(last.work, 3, (4, 5, 6), 1.0, sent=True)) == []
+    assert holder.fork(6, source=5) == ([ForkKv(key(5), key(2), 6, True)], 6)
+
+
 def test_rows_of_a_session_that_runs_are_not_given():
     bench = Holder()
     bench.frame(session=key(3), step=0)
