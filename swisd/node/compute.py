@@ -35,7 +35,8 @@ CLOSE_S = 5.0  # for a step or a load that runs when the device leaves
 class Compute:
     """Runs one thing at a time off the event loop: steps as `Steps` says, all else in order with them.
 
-    `post` is called in the event loop, with events that came about together.
+    `post` is called in the event loop, with events that came about together; with none, if what waits to be
+    heard has no time to lose.
     """
 
     def __init__(
@@ -236,8 +237,11 @@ class Compute:
             self._stepping.heard += 1
 
     def _begin(self) -> None:
-        if not self._closed:
-            self._stepping.begin()
+        if not self._closed and not self._stepping.begin():
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(
+                    self._post, ()
+                )  # rows wait: the machine hears now at the latest
 
     def _take(self, part: int) -> None:
         if not self._closed:

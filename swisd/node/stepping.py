@@ -44,18 +44,24 @@ class Stepping:
         """Something else is done, and may touch the caches."""
         self._foreseen = self._early = None
 
-    def begin(self) -> None:
-        """Run the step that is coming, unless it was asked for or others wait, and send its rows on."""
+    def begin(self) -> bool:
+        """Run the step that is coming, unless it was asked for or others wait, and send its rows on.
+
+        Returns False where it ran and its rows are not sent: they wait until it is asked for.
+        """
         effect, self.coming = self.coming, None
         if effect is None or not self.line.idle({effect.work.session}):
-            return
+            return True
         self.interrupt()
         try:
-            events = self._run(0, [effect])
-            if isinstance(events[0], StepDone):
-                self._early = effect, self._sent_on([effect], events)
+            (event,) = self._sent_on([effect], self._run(0, [effect]))
         except Exception as error:  # noqa: BLE001 - once it is asked for it fails again, and that is told
             log.debug("a step does not run early: %s", error)
+            return True
+        if not isinstance(event, StepDone):
+            return True
+        self._early = effect, [event]
+        return event.sent
 
     def take(self, part: int) -> None:
         """Run what is next of this part of the line, if anything is left of it."""

@@ -130,6 +130,20 @@ def test_a_row_does_not_run_early_while_others_wait() -> None:
     assert len(desk.passes) == ran
 
 
+def test_rows_that_no_lane_took_are_in_a_hurry() -> None:
+    desk = Desk()
+    desk.ask(a_step(0))
+    desk.stepping.coming = a_step(1)
+    assert desk.stepping.begin()
+    desk.ask(a_step(1))
+    desk.stepping.onward = None
+    desk.stepping.coming = step = a_step(2)
+    assert not desk.stepping.begin()
+    (done,) = desk.ask(step)
+    assert isinstance(done, StepDone) and not done.sent
+    assert desk.stepping.begin()  # nothing is coming
+
+
 def test_an_early_row_that_fails_is_told_when_it_is_asked_for() -> None:
     desk = Desk()
     for step in (a_step(0, units=(8, 9)), a_step(3)):  # no such shard; rows before it are missing
