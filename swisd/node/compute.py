@@ -218,14 +218,16 @@ class Compute:
         self._computing.submit(guarded)
 
     def _tell(self, *events: Event) -> None:
-        if not self._closed and events:
-            with suppress(RuntimeError):  # the loop has ended without a word
-                self._loop.call_soon_threadsafe(self._post, events)
+        self._in_loop(self._post, events)
 
     def _tell_steps(self, *events: Event) -> None:
-        if not self._closed and events:
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._steps_told, events, clock())
+        self._in_loop(self._steps_told, events, clock())
+
+    def _in_loop(self, action: Callable[..., None], *arguments: object) -> None:
+        """Have the event loop do something; any thread may ask."""
+        if not self._closed:
+            with suppress(RuntimeError):  # the loop has ended without a word
+                self._loop.call_soon_threadsafe(action, *arguments)
 
     def _steps_told(self, events: Sequence[Event], ended: float) -> None:
         first = events[0]
@@ -238,10 +240,7 @@ class Compute:
 
     def _begin(self) -> None:
         if not self._closed and not self._stepping.begin():
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(
-                    self._post, ()
-                )  # rows wait: the machine hears now at the latest
+            self._in_loop(self._post, ())  # rows wait: the machine hears now at the latest
 
     def _take(self, part: int) -> None:
         if not self._closed:

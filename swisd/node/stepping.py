@@ -94,7 +94,8 @@ class Stepping:
         if not self.line.idle({effect.work.session for effect in effects}):
             return
         try:
-            self._foreseen = passes()[1](effects, answers, self._shards.get)
+            _, foresee = passes()
+            self._foreseen = foresee(effects, answers, self._shards.get)
         except Exception as error:  # noqa: BLE001 - once it is asked for it fails again, and that is told
             log.debug("nothing runs ahead: %s", error)
 
@@ -140,7 +141,8 @@ class Stepping:
         if len(effects) == 1 and effects[0].activation.rows == 1:
             self._times.started(self.submitted)
         between = partial(self._between, effects[0].work.session, part) if self.line.busy() else None
-        return passes()[0](shard, effects, self.turn_ms, between)
+        run, _ = passes()
+        return run(shard, effects, self.turn_ms, between)
 
     def _between(self, session: str, part: int) -> None:
         """Others' turn between two slices of a long step."""

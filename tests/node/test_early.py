@@ -14,11 +14,10 @@ from swisd.core.effects import Activation, LoadShards, RunStep, Work
 from swisd.core.events import Event, LoadProgress, ShardsLoaded, StepDone, StepFailed
 from swisd.core.types import Slot
 from swisd.node.compute import Compute
-from swisd.node.hops import HopTimes
-from swisd.node.stepping import Stepping
 from swisd.runtime.fake import FakeShard
 from tests.node.fakes import install_runtime
-from tests.node.test_foreseen import MANIFEST, Shards
+from tests.node.test_foreseen import MANIFEST
+from tests.node.test_foreseen import Desk as Line
 
 A, B = "a" * 16, "b" * 16
 ANN = "22" * 8
@@ -37,33 +36,17 @@ class Onward:
         return sent
 
 
-class Desk:
-    """The second of three shards; what is told was heard at once."""
+class Desk(Line):
+    """The second of three shards, whose rows go on."""
 
     def __init__(self) -> None:
-        self.shards, self.onward, self.told = Shards(2, 4), Onward(), list[Event]()
-        self.stepping = Stepping(self.shards, HopTimes(), self._tell)  # type: ignore[arg-type]
+        super().__init__(2, 4)
+        self.onward = Onward()
         self.stepping.onward = self.onward  # type: ignore[assignment]
-
-    def _tell(self, *events: Event) -> None:
-        self.told.extend(events)
-        self.stepping.heard += 1
 
     def begin(self, step: RunStep) -> None:
         self.stepping.coming = step
         self.stepping.begin()
-
-    def ask(self, *steps: RunStep) -> list[Event]:
-        before = len(self.told)
-        for step in steps:
-            self.stepping.line.add(step, 0)
-        for _ in steps:
-            self.stepping.take(0)
-        return self.told[before:]
-
-    @property
-    def passes(self) -> list[dict[str, int]]:
-        return self.shards.passes
 
 
 def a_step(position: int, session: str = A, *, value: float = 1.0, units: tuple[int, int] = UNITS) -> RunStep:
@@ -78,18 +61,18 @@ def payloads(events: Sequence[Event]) -> list[bytes]:
 
 def asked_as_ever() -> list[bytes]:
     desk = Desk()
-    return [payload for position in range(3) for payload in payloads(desk.ask(a_step(position)))]
+    return [payload for position in range(3) for payload in payloads(desk.run(a_step(position)))]
 
 
 def test_a_row_runs_and_goes_on_before_it_is_asked_for() -> None:
     desk, right = Desk(), asked_as_ever()
-    assert payloads(desk.ask(a_step(0))) == right[:1]
+    assert payloads(desk.run(a_step(0))) == right[:1]
     for position in (1, 2):
         step = a_step(position)
         desk.begin(step)
         assert desk.passes[-1] == {A: position} and len(desk.onward.sent) == position + 1
         assert len(desk.told) == position  # not yet
-        (done,) = desk.ask(replace(step, together=3))
+        (done,) = desk.run(replace(step, together=3))
         assert isinstance(done, StepDone) and done.sent and done.work == step.work
         assert payloads([done]) == right[position : position + 1] and len(desk.passes) == position + 1
 
@@ -99,31 +82,31 @@ def interrupted(desk: Desk) -> None:
 
 
 def another(desk: Desk) -> None:
-    desk.ask(a_step(0, B))
+    desk.run(a_step(0, B))
 
 
 @pytest.mark.parametrize("between", [interrupted, another])
 def test_what_ran_early_is_forgotten_once_something_else_is_done(between: Callable[[Desk], None]) -> None:
     desk, right = Desk(), asked_as_ever()
-    desk.ask(a_step(0))
+    desk.run(a_step(0))
     desk.begin(step := a_step(1))
     between(desk)
-    assert payloads(desk.ask(step)) == right[1:2]  # the same bits
+    assert payloads(desk.run(step)) == right[1:2]  # the same bits
     assert [one for one in desk.passes if A in one] == [{A: 0}, {A: 1}, {A: 1}]
-    assert payloads(desk.ask(a_step(2))) == right[2:]
+    assert payloads(desk.run(a_step(2))) == right[2:]
 
 
 def test_another_frame_of_the_same_step_runs_anew() -> None:
     desk = Desk()
-    desk.ask(a_step(0))
+    desk.run(a_step(0))
     desk.begin(a_step(1, value=5.0))
-    assert payloads(desk.ask(a_step(1))) == asked_as_ever()[1:2]
+    assert payloads(desk.run(a_step(1))) == asked_as_ever()[1:2]
     assert desk.passes == [{A: 0}, {A: 1}, {A: 1}]
 
 
 def test_a_row_does_not_run_early_while_others_wait() -> None:
     desk = Desk()
-    desk.ask(a_step(0), a_step(0, B))
+    desk.run(a_step(0), a_step(0, B))
     desk.stepping.line.add(a_step(1, B), 0)
     ran = len(desk.passes)
     desk.begin(a_step(1))
@@ -132,14 +115,14 @@ def test_a_row_does_not_run_early_while_others_wait() -> None:
 
 def test_rows_that_no_lane_took_are_in_a_hurry() -> None:
     desk = Desk()
-    desk.ask(a_step(0))
+    desk.run(a_step(0))
     desk.stepping.coming = a_step(1)
     assert desk.stepping.begin()
-    desk.ask(a_step(1))
+    desk.run(a_step(1))
     desk.stepping.onward = None
     desk.stepping.coming = step = a_step(2)
     assert not desk.stepping.begin()
-    (done,) = desk.ask(step)
+    (done,) = desk.run(step)
     assert isinstance(done, StepDone) and not done.sent
     assert desk.stepping.begin()  # nothing is coming
 
@@ -148,7 +131,7 @@ def test_an_early_row_that_fails_is_told_when_it_is_asked_for() -> None:
     desk = Desk()
     for step in (a_step(0, units=(8, 9)), a_step(3)):  # no such shard; rows before it are missing
         desk.begin(step)
-        (failed,) = desk.ask(step)
+        (failed,) = desk.run(step)
         assert isinstance(failed, StepFailed) and failed.work == step.work
     assert desk.onward.sent == []
 

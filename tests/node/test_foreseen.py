@@ -51,12 +51,16 @@ class Shards:
 
 
 class Desk:
-    """Steps are put in line and taken by hand; what is told is kept."""
+    """Steps are put in line and taken by hand; what is told is heard at once, and kept."""
 
     def __init__(self, *cuts: int) -> None:
         self.shards = Shards(*cuts)
         self.told: list[Event] = []
-        self.stepping = Stepping(self.shards, HopTimes(), lambda *events: self.told.extend(events))  # type: ignore[arg-type]
+        self.stepping = Stepping(self.shards, HopTimes(), self._tell)  # type: ignore[arg-type]
+
+    def _tell(self, *events: Event) -> None:
+        self.told.extend(events)
+        self.stepping.heard += 1
 
     def run(self, *effects: RunStep) -> list[Event]:
         """What is told of these steps, which come together."""
