@@ -72,6 +72,12 @@ class Sample:
     position: int
     history: tuple[int, ...]
 
+    def after(self, token: int) -> "Sample":
+        """How the token behind this one is drawn, which becomes `token`."""
+        window = self.params.looks_back
+        history = (*self.history, token)[-window:] if window else ()
+        return Sample(self.params, self.seed, self.position + 1, history)
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -134,10 +140,16 @@ class Following:
 
     Unless it is one of `stop_ids`. If nothing else is to be done, it may run before it is asked for: the way
     to the machine and back takes as long as some layers. And others' rows may wait for it, to share its pass.
+    `ahead` rows may follow, each on the one before.
     """
 
     units: Units
     stop_ids: tuple[int, ...]
+    ahead: int = 1
+
+    def behind(self) -> "Following | None":
+        """What follows on the step of the row that follows."""
+        return Following(self.units, self.stop_ids, self.ahead - 1) if self.ahead > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

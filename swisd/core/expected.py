@@ -7,6 +7,8 @@ where it asks for something else, or for nothing, what ran is forgotten: one row
 behind those that count, and the next one takes its place.
 """
 
+from dataclasses import dataclass
+
 from swisd.core.effects import CancelTimer, Effect, Notice, Publish, RunStep, SendFrame, SetTimer, Work
 from swisd.core.events import FrameArrived
 from swisd.core.types import Slot
@@ -14,38 +16,104 @@ from swisd.core.types import Slot
 HARMLESS = (Publish, SendFrame, SetTimer, CancelTimer, Notice)  # they touch neither caches nor plan
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """The row behind a step of one row; behind one that the head answered with `token`."""
+
+    before: RunStep
+    token: int | None = None
+
+    @property
+    def device(self) -> str:
+        """Where it comes from."""
+        return self.before.inward
+
+    def step(self, event: FrameArrived) -> RunStep | None:
+        """What the machine will ask for once it hears of these rows; None if they are not those."""
+        before, rows = self.before, event.activation
+        if event.sender != before.inward or len(rows.slots) != 1:
+            return None
+        ran = before.activation
+        slot, then = rows.slots[0], ran.slots[0]
+        known = ran.epoch, ran.pipeline, ran.stage, ran.until
+        next_one = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
+        if (rows.epoch, rows.pipeline, rows.stage, rows.until) != known or slot != next_one or rows.rows != 1:
+            return None
+        work = Work(rows.epoch, rows.stage, slot.session, slot.step)
+        sample, following = before.sample, before.following
+        if sample is not None:
+            if self.token is None:
+                return None
+            sample, following = sample.after(self.token), following and following.behind()
+        return RunStep(work, before.units, rows, sample, following=following, onward=before.onward)
+
+
 class Expected:
     """Hears of all that a machine wants done, and says which step a frame is about to bring."""
 
     def __init__(self) -> None:
-        self._last: RunStep | None = None
+        self._before: RunStep | None = None
+        self._coming: Coming | None = None
+        self._lent: Coming | None = None
+        self._right = False  # the last row that came was the one expected
 
     def note(self, effect: Effect) -> None:
-        """The row behind a step is expected, until anything else is done that may concern it."""
+        """The row behind a step is expected, until anything else is done that may concern it.
+
+        The one that the head answers is so once its token is fed into the first stage.
+        """
         if isinstance(effect, RunStep):
-            self._last = effect if effect.inward else None
+            before, self._coming, self._lent = self._before, None, None
+            if effect.inward:
+                self._before = effect
+                self._coming = Coming(effect) if effect.sample is None else None
+            elif before is not None and (token := _token_behind(before, effect)) is not None:
+                self._coming = Coming(before, token)
+            else:
+                self._before = None
         elif not isinstance(effect, HARMLESS):
-            self._last = None
+            self._before = self._coming = self._lent = None
+            self._right = False
 
     def step(self, event: FrameArrived) -> RunStep | None:
         """What the machine will ask for once it hears of these rows, if they are those expected.
 
         They are so only once.
         """
-        last, rows = self._last, event.activation
-        if last is None or event.sender != last.inward or len(rows.slots) != 1:
+        if self._coming is None:
             return None
-        before = last.activation
-        slot, then = rows.slots[0], before.slots[0]
-        known = before.epoch, before.pipeline, before.stage, before.until
-        next_one = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
-        if (rows.epoch, rows.pipeline, rows.stage, rows.until) != known or slot != next_one or rows.rows != 1:
+        step = self._coming.step(event)
+        self._right = step is not None
+        if self._right:
+            self._coming = None
+        return step
+
+    def lend(self) -> Coming | None:
+        """The row that is coming, for somebody else who looks out for it, if the last one was foretold."""
+        if not self._right or self._coming is None:
             return None
-        self._last = None
-        work = Work(rows.epoch, rows.stage, slot.session, slot.step)
-        return RunStep(work, last.units, rows, onward=last.onward)
+        self._lent, self._coming = self._coming, None
+        return self._lent
+
+    def give_back(self, coming: Coming) -> None:
+        """Nobody else looks out any more; the row did not come to them."""
+        if self._lent is coming:
+            self._coming, self._lent = coming, None
+
+
+def _token_behind(before: RunStep, effect: RunStep) -> int | None:
+    """The token that the head answered `before` with, if this step feeds its row into the first stage."""
+    slots, payload = effect.activation.slots, effect.activation.payload
+    if before.sample is None or effect.work.stage != 0 or len(slots) != 1 or not isinstance(payload, tuple):
+        return None
+    then = before.activation.slots[0]
+    behind = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
+    same = effect.work.epoch == before.work.epoch
+    return payload[0] if same and slots[0] == behind and len(payload) == 1 else None
 
 
 def is_asked(asked: RunStep, ran: RunStep) -> bool:
     """Whether a step that ran before it was asked for is the one that is asked for now."""
-    return asked.activation is ran.activation and (asked.work, asked.units) == (ran.work, ran.units)
+    known = ran.work, ran.units, ran.sample, ran.score
+    wanted = asked.work, asked.units, asked.sample, asked.score
+    return asked.activation is ran.activation and wanted == known

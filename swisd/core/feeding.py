@@ -148,9 +148,10 @@ class Feeding:
         stage = dict(self._worker.stages).get(0)
         if stage is None or self._local.coming is not None or len(session.running) != 1 or session.todo:
             return None
-        if at_once != 1 or len(session.emitted) + 1 >= session.max_tokens:
+        ahead = session.max_tokens - len(session.emitted) - 1
+        if at_once != 1 or ahead < 1:
             return None
-        return Following(stage.units, session.ask.stop_ids)
+        return Following(stage.units, session.ask.stop_ids, ahead)
 
     def _guesses(self) -> bool:
         """Whether rows of guesses may run. While caches move to another device they would be late there."""

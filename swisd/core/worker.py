@@ -102,7 +102,7 @@ class Worker:
             return
         work = Work(activation.epoch, activation.stage, slot.session, slot.step)
         together = self._together(activation, now)
-        onward, inward = self._onward(activation), self._inward(activation)
+        onward, inward = self._onward(activation), self._inward(activation, following)
         out.append(RunStep(work, stage.units, activation, sample, score, together, following, onward, inward))
 
     def _together(self, activation: Activation, now: float) -> int:
@@ -123,14 +123,16 @@ class Worker:
         device = ring[activation.stage + 1]
         return device if device != self._local.device else ""
 
-    def _inward(self, activation: Activation) -> str:
+    def _inward(self, activation: Activation, following: Following | None) -> str:
         """The device that the row behind these comes from, where its step is known before it comes.
 
-        While caches are about to move it is better asked for: what it adds goes with them. And how the head
-        answers it only the session knows.
+        While caches are about to move it is better asked for: what it adds goes with them. How the head
+        answers it is known where it is known what follows.
         """
         ring, slot, plan = self._place.ring, activation.slots[0], self._local.plan
-        if not 0 < activation.stage < len(ring) - 1 or activation.until != TO_THE_END or slot.guess:
+        if activation.stage == 0 or activation.until != TO_THE_END or slot.guess:
+            return ""
+        if activation.stage == len(ring) - 1 and following is None:
             return ""
         if len(activation.slots) != 1 or slot.rows != 1 or self._local.coming is not None or plan is None:
             return ""

@@ -19,13 +19,16 @@ from swisd.core.events import (
     MeasureFailed,
     StepDone,
 )
+from swisd.core.expected import Coming
 from swisd.core.model import MAX_UNITS, Manifest
 from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand, Job
 from swisd.node.hops import HopTimes, clock
+from swisd.node.listening import Heard, Listening
 from swisd.node.onward import Onward
 from swisd.node.shards import Shards
 from swisd.node.stepping import Stepping, reason_of
+from swisd.transport.ear import Ear
 
 log = logging.getLogger(__name__)
 TURNS, TURN_S = 50, 2.0
@@ -50,6 +53,7 @@ class Compute:
         self._closed = False
         self.times = HopTimes()
         self._stepping = Stepping(self._shards, self.times, self._tell_steps)
+        self._listening = Listening(self._computing, self._stepping, self.times, self._whatever)
         self._fresh: list[RunStep] = []  # not yet in line: what comes with them may share their pass
         self._part = 0  # of the line of steps
 
@@ -105,6 +109,10 @@ class Compute:
             self._stepping.submitted = clock()
             self._stepping.coming = effect
             self._computing.submit(self._begin)
+
+    def listen(self, ear: Ear, coming: Coming, heard: Heard) -> None:
+        """Wait for a row behind what was asked for, and run it at once; `heard` is called in any case."""
+        self._computing.submit(partial(self._listening.listen, ear, coming, heard))
 
     def flush(self) -> None:
         """Begin with the steps that were asked for."""
@@ -226,8 +234,12 @@ class Compute:
     def _in_loop(self, action: Callable[..., None], *arguments: object) -> None:
         """Have the event loop do something; any thread may ask."""
         if not self._closed:
-            with suppress(RuntimeError):  # the loop has ended without a word
-                self._loop.call_soon_threadsafe(action, *arguments)
+            self._whatever(action, *arguments)
+
+    def _whatever(self, action: Callable[..., None], *arguments: object) -> None:
+        """The same, even if the device leaves."""
+        with suppress(RuntimeError):  # the loop has ended without a word
+            self._loop.call_soon_threadsafe(action, *arguments)
 
     def _steps_told(self, events: Sequence[Event], ended: float) -> None:
         first = events[0]

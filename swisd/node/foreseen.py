@@ -73,15 +73,8 @@ def row_behind(effect: RunStep, answer: Event) -> Row | None:
     last = effect.activation.slots[-1]
     slot = Slot(last.session, last.step + 1, last.position + last.rows, 1, 1)
     same = following.units == effect.units
-    sample = _after(effect.sample, answer.token) if same and effect.sample is not None else None
+    sample = effect.sample.after(answer.token) if same and effect.sample is not None else None
     return Row(following.units, slot, answer.token, sample)
-
-
-def _after(sample: Sample, token: int) -> Sample:
-    """How the token behind this one is sampled."""
-    window = sample.params.looks_back
-    history = (*sample.history, token)[-window:] if window else ()
-    return Sample(sample.params, sample.seed, sample.position + 1, history)
 
 
 def done(

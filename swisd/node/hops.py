@@ -84,6 +84,11 @@ class HopTimes:
         """Computing begins with rows that were handed over at `submitted`."""
         self._note("wait in", clock() - submitted)
 
+    def listened(self, read: float) -> None:
+        """The computing thread checked a frame itself, and begins with its rows."""
+        self._note("read", read)
+        self._note("machine in", 0.0)
+
     def parts(self) -> HopParts:
         """Medians, the way out and the way in together."""
 

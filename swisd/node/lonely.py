@@ -9,6 +9,7 @@ from swisd.node.memory import offer
 from swisd.node.node import Node, Observed
 from swisd.node.settings import Settings
 from swisd.transport.api import LaneDown, Probe
+from swisd.transport.ear import Ear
 from swisd.wire.frames import Frame
 
 
@@ -25,6 +26,10 @@ class NoLanes:
     def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
         """Nothing can be sent."""
         return False
+
+    def lend(self, device: str) -> Ear | None:
+        """Nobody is to be heard."""
+        return None
 
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         raise LaneDown(device, "this device is alone")

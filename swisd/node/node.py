@@ -33,7 +33,6 @@ from swisd.core.events import (
     BusChanged,
     Dropped,
     Event,
-    FrameArrived,
     FrameLost,
     HoldingsChanged,
     HopsTimed,
@@ -46,7 +45,6 @@ from swisd.core.events import (
     Stopping,
     Timer,
 )
-from swisd.core.expected import Expected
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Digest, Message
 from swisd.core.types import Plan
@@ -54,6 +52,7 @@ from swisd.node.company import Sent
 from swisd.node.compute import Compute
 from swisd.node.courier import Courier
 from swisd.node.drafting import Drafting
+from swisd.node.early import Early
 from swisd.node.errands import Errands
 from swisd.node.home import Home
 from swisd.node.memory import available_bytes
@@ -67,7 +66,6 @@ from swisd.wire.topics import Kind
 
 log = logging.getLogger(__name__)
 OFFER_EVERY = 5.0  # seconds between looks at the memory
-HEAR_S = 0.001  # after which the machine hears of a row that runs already: Python runs one thread at a time
 HOPS_EVERY = 1.0  # seconds between words about hops, while there are any
 
 Observed = Notice | Digest | Plan | BusChanged
@@ -111,8 +109,7 @@ class Node:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refusals: list[tuple[Callable[[], Mapping[str, int]], Counter[str]]] = []
         self._events: deque[Event] = deque()
-        self._expected = Expected()
-        self._unheard: list[Event] = []  # of rows that run already
+        self._early = Early(self._compute, self.times, self.post, self._loop.call_later)
         self._to_publish: deque[Publish] = deque()
         self._handling = False
         self._stopped = False
@@ -121,7 +118,7 @@ class Node:
 
     def start(self, lanes: Lanes) -> None:
         """Begin; the bus was attached to the courier before and may connect any time."""
-        self._errands.lanes = lanes
+        self._early.lanes = self._errands.lanes = lanes
         self._outgoing = Outgoing(lanes, self.config.device, self._rows_lost)
         self._compute.send_onward(Onward(lanes, self.config.device, self._outgoing.clear, self.times))
         self.courier.subscribe(Kind.PLAN)
@@ -151,8 +148,7 @@ class Node:
 
         Steps and rows that come of them go on together.
         """
-        self._events += (*self._unheard, *events)
-        self._unheard.clear()
+        self._events += (*self._early.unheard(), *events)
         if self._handling:
             return
         self._handling = True
@@ -176,6 +172,8 @@ class Node:
             elif isinstance(event, StepDone) and event.sent:
                 self._tell_of_hops()
         self.post(*events)
+        if not self._stopped and any(isinstance(event, StepDone) and event.sent for event in events):
+            self._early.listen()
 
     # --- what comes in -----------------------------------------------------------------------------
 
@@ -192,25 +190,13 @@ class Node:
         if events:
             if frame.rows == 1:
                 self.times.read()
-                if self._begun(events):
+                if self._early.begin(events):
                     return
                 self._inwards = True
             self.post(*events)
             self._inwards = False
         else:
             self._on_drop("frame without meaning here")
-
-    def _begun(self, events: Sequence[Event]) -> bool:
-        """Whether these are rows that were expected: they run, and the machine hears of them meanwhile."""
-        first = events[0]
-        step = self._expected.step(first) if isinstance(first, FrameArrived) else None
-        if step is None:
-            return False
-        self._compute.begin(step)
-        self.times.expected()
-        self._unheard += events
-        self._loop.call_later(HEAR_S, self.post)
-        return True
 
     def feed_shard(self, sender: str, body: memoryview) -> None:
         if self.shard_sink is not None:
@@ -264,7 +250,7 @@ class Node:
     # --- what is to be done ------------------------------------------------------------------------
 
     def _do(self, effect: Effect) -> None:
-        self._expected.note(effect)
+        self._early.expected.note(effect)
         match effect:
             case Publish():
                 if not self._to_publish:

@@ -45,12 +45,16 @@ class Stepping:
         self._foreseen = self._early = None
 
     def begin(self) -> bool:
-        """Run the step that is coming, unless it was asked for or others wait, and send its rows on.
+        """Run the step that is coming, as `run_early` says, unless it was asked for."""
+        effect, self.coming = self.coming, None
+        return effect is None or self.run_early(effect)
+
+    def run_early(self, effect: RunStep) -> bool:
+        """Run a step before it is asked for, unless others wait, and send its rows on.
 
         Returns False where it ran and its rows are not sent: they wait until it is asked for.
         """
-        effect, self.coming = self.coming, None
-        if effect is None or not self.line.idle({effect.work.session}):
+        if not self.line.idle({effect.work.session}):
             return True
         self.interrupt()
         try:
@@ -61,7 +65,7 @@ class Stepping:
         if not isinstance(event, StepDone):
             return True
         self._early = effect, [event]
-        return event.sent
+        return event.sent or not effect.onward
 
     def take(self, part: int) -> None:
         """Run what is next of this part of the line, if anything is left of it."""
@@ -71,6 +75,7 @@ class Stepping:
         (foreseen, self._foreseen), (begun, self._early) = (self._foreseen, None), (self._early, None)
         if begun is not None and len(effects) == 1 and is_asked(effects[0], begun[0]):
             self._say(effects, begun[1])
+            self._foresee(effects, begun[1])
             return
         early: list[RunStep] = []
         rest: list[RunStep] = []

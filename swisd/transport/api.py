@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from swisd.core.errors import SwisdError
+from swisd.transport.ear import Ear
 from swisd.wire.frames import HEADER, MAX_FRAME_BYTES, Frame, encode
 
 OnFrame = Callable[[str, Frame], None]
@@ -47,6 +48,12 @@ class Lanes(Protocol):
         """`try_send` of a `packed` frame from any thread; False, and nothing sent, where that cannot be.
 
         Nothing that went before is overtaken.
+        """
+
+    def lend(self, device: str) -> Ear | None:
+        """Whose thread has it reads what this device sends, until it gives it back; None where none can.
+
+        What it does not use arrives as ever.
         """
 
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from swisd.transport.api import LaneDown, Lanes, Probe
+from swisd.transport.ear import Ear
 from swisd.wire.frames import Frame
 
 Policy = Literal["auto", "tcp", "mqtt"]
@@ -86,6 +87,10 @@ class LaneChooser:
         if self._lanes.get(device) == "tcp":
             return self._tcp.try_send_threadsafe(device, buffers, size)
         return self._bus.try_send_threadsafe(device, buffers, size)
+
+    def lend(self, device: str) -> Ear | None:
+        """See `Lanes.lend`: rows take the direct lane from where it is taken to there, or none is lent."""
+        return self._tcp.lend(device) if self._lanes.get(device) != "mqtt" else None
 
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """Measure the lane that the link uses. Raises `LaneDown`."""

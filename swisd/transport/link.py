@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import cast
 
 from swisd.transport.api import LaneDown
-from swisd.wire.frames import HEADER, MAX_FRAME_BYTES
+from swisd.transport.ear import Ear
+from swisd.wire.frames import HEADER, MAX_FRAME_BYTES, Frame
 
 LENGTH = struct.Struct("<I")
 READY = b"SWL1"
@@ -33,7 +34,8 @@ LOST_MS = 10_000  # unacknowledged bytes for so long: the connection is lost, wh
 
 
 class FrameLink(asyncio.BufferedProtocol):
-    """Cuts a byte stream into frames and writes frames. All calls but one are made in the event loop.
+    """Cuts a byte stream into frames and writes frames. All calls are made in the event loop, but for
+    `write_threadsafe` and what an `Ear` calls.
 
     `on_bytes(link, data)` gets each frame's bytes in a buffer of its own; `on_ready(link)` is called when the
     peer reads again; `on_lost(link, reason)` exactly once.
@@ -70,6 +72,7 @@ class FrameLink(asyncio.BufferedProtocol):
         self._socket: socket.socket | None = None  # for other threads than the loop's
         self._rest = b""  # of a frame that another thread began
         self._waits = True  # bytes may wait in asyncio's buffer
+        self._ear: Ear | None = None
 
     def take_over(self, writer: asyncio.StreamWriter, *, writable: bool) -> None:
         """Take a proved connection from asyncio's streams; nothing may be buffered in its reader."""
@@ -128,6 +131,26 @@ class FrameLink(asyncio.BufferedProtocol):
             self.lost.get_loop().call_soon_threadsafe(self._go_on)
         return True
 
+    def lend(self, check: Callable[[bytes], Frame | None]) -> Ear | None:
+        """Let another thread read, until it gives the ear back; None where that cannot be.
+
+        It can where asyncio waits for sockets as other threads do, and not for what it asked the system for.
+        """
+        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            return None
+        if self._transport is None or not self._transport.is_reading() or self._large is not None:
+            return None
+        if self._ear is None:
+            if self._socket is None:
+                return None
+            try:
+                self._ear = Ear(self, self._socket.dup(), check)
+            except OSError:  # no more files may be open
+                return None
+        self._transport.pause_reading()
+        self._ear.lent = True
+        return self._ear
+
     def write_go(self) -> None:
         """The connector's last word before frames."""
         assert self._transport is not None
@@ -181,6 +204,8 @@ class FrameLink(asyncio.BufferedProtocol):
             if self._socket is not None:
                 self._socket.close()
             self._socket, self._rest = None, b""
+        if self._ear is not None:
+            self._ear.close()
         self._large, self._large_view = None, memoryview(b"")
         if self._streams is not None:  # whoever waits for the stream writer to close
             self._streams.connection_lost(exc)
@@ -189,6 +214,29 @@ class FrameLink(asyncio.BufferedProtocol):
         if not self.lost.done():
             self.lost.set_result(None)
             self._on_lost(self, self.reason or (str(exc) if exc else "the other side closed the connection"))
+
+    # What an ear calls: the first three in the thread that listens.
+
+    def free_buffer(self) -> memoryview:
+        return self._view[self._filled :]
+
+    def whole_frame(self, nbytes: int) -> bytes | None:
+        self._filled += nbytes
+        if self._filled < LENGTH.size:
+            return b""
+        (length,) = LENGTH.unpack_from(self._scratch)
+        end = LENGTH.size + length
+        if self._filled > end or not HEADER.size <= length <= SCRATCH_BYTES - LENGTH.size:
+            return None
+        return bytes(self._view[LENGTH.size : end]) if self._filled == end else b""
+
+    def frame_used(self) -> None:
+        self._filled = 0
+
+    def returned(self) -> None:
+        self._cut()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def _go_on(self) -> None:
         with self._writing:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from swisd.core.checked import Malformed
 from swisd.transport.api import LaneDown, OnFrame, Probe
+from swisd.transport.ear import Ear
 from swisd.transport.ping import Pinger, pong
 from swisd.wire.frames import Frame, FrameKind, decode
 
@@ -39,6 +40,10 @@ class PacketLanes(ABC):
     def try_send_threadsafe(self, device: str, buffers: list[memoryview], size: int) -> bool:
         """See `Lanes.try_send_threadsafe`: messages leave from the event loop only."""
         return False
+
+    def lend(self, device: str) -> Ear | None:
+        """See `Lanes.lend`: messages arrive in the event loop only."""
+        return None
 
     async def probe(self, device: str, payload_bytes: int, count: int) -> Probe:
         """See `Lanes.probe`. Raises `LaneDown`."""

@@ -26,10 +26,12 @@ def step_of(effects: list[Effect]) -> RunStep:
 
 def test_one_device_goes_on_with_all_its_layers() -> None:
     desk = Desk(a_plan((0, 6, 1)))
-    step = begin(desk)
-    for token in (10, 11, 12):
-        assert step.following == Following((0, 6), STOP)
+    step = begin(desk, tokens=5)
+    for token, ahead in ((10, 4), (11, 3), (12, 2)):
+        assert step.following == Following((0, 6), STOP, ahead)
+        assert step.following.behind() == Following((0, 6), STOP, ahead - 1)
         step = step_of(desk.answer(step, token))
+    assert step.following is not None and step.following.behind() is None
 
 
 def test_a_driver_goes_on_with_its_first_layers() -> None:
@@ -37,7 +39,7 @@ def test_a_driver_goes_on_with_its_first_layers() -> None:
     first = begin(desk)
     assert first.following is None  # what comes of it is no token
     rows = step_of(desk.do(StepDone(first.work, 3, b"", 1.0)))
-    assert (rows.units, rows.following) == ((2, 6), Following((0, 2), STOP))
+    assert (rows.units, rows.following) == ((2, 6), Following((0, 2), STOP, 19))
 
 
 def test_behind_the_last_token_comes_nothing() -> None:
@@ -49,7 +51,7 @@ def test_behind_the_last_token_comes_nothing() -> None:
 
 def test_each_of_several_sessions_goes_on() -> None:
     desk = Desk(a_plan((0, 6, 1)))
-    assert begin(desk, A).following == begin(desk, B).following == Following((0, 6), STOP)
+    assert begin(desk, A).following == begin(desk, B).following == Following((0, 6), STOP, 19)
 
 
 def test_where_guesses_run_with_a_row_it_does_not_run_before_them() -> None:
@@ -63,7 +65,7 @@ def test_where_guesses_run_with_a_row_it_does_not_run_before_them() -> None:
             if step.following is None:
                 break
         steps[speculation] = step.following
-    assert steps == {True: None, False: Following((0, 6), STOP)}
+    assert steps == {True: None, False: Following((0, 6), STOP, 59)}
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, LoadShards, RunStep, Work
+from swisd.core.effects import Activation, Following, LoadShards, RunStep, Sample, Work
 from swisd.core.events import Event, LoadProgress, ShardsLoaded, StepDone, StepFailed
-from swisd.core.types import Slot
+from swisd.core.types import SamplingParams, Slot
 from swisd.node.compute import Compute
 from swisd.runtime.fake import FakeShard
 from tests.node.fakes import install_runtime
@@ -111,6 +111,33 @@ def test_a_row_does_not_run_early_while_others_wait() -> None:
     ran = len(desk.passes)
     desk.begin(a_step(1))
     assert len(desk.passes) == ran
+
+
+def test_the_head_says_its_token_once_it_is_asked_and_goes_on() -> None:
+    desk = Line(2)
+    slot, following = Slot(A, 0, 0, 1, 1), Following((0, 2), ())
+    desk.run(RunStep(Work(7, 0, A, 0), (0, 2), Activation(7, 0, 0, (slot,), 1, (5,))))
+    desk.passes.clear()
+    rows = Activation(7, 0, 1, (slot,), 1, np.ones((1, MANIFEST.hidden), np.float32).tobytes())
+    sample = Sample(SamplingParams(), 0, 1, ())
+    step = RunStep(Work(7, 1, A, 0), (2, 6), rows, sample)
+    assert desk.stepping.run_early(step)  # nothing waits to be sent
+    assert desk.passes == [{A: 0}] and desk.told == []
+    (done,) = desk.run(replace(step, following=following))
+    assert isinstance(done, StepDone) and done.token is not None
+    assert desk.passes == [{A: 0}, {A: 1}]  # the token's row through the first stage, already
+    fed = Activation(7, 0, 0, (Slot(A, 1, 1, 1, 1),), 1, (done.token,))
+    desk.run(RunStep(Work(7, 0, A, 1), (0, 2), fed))
+    assert len(desk.passes) == 2
+
+
+def test_a_head_that_is_asked_to_answer_otherwise_runs_anew() -> None:
+    desk = Line(2)
+    rows = Activation(7, 0, 1, (Slot(A, 0, 0, 1, 1),), 1, np.ones((1, MANIFEST.hidden), np.float32).tobytes())
+    step = RunStep(Work(7, 1, A, 0), (2, 6), rows, Sample(SamplingParams(), 0, 1, ()))
+    desk.stepping.run_early(step)
+    desk.run(replace(step, sample=Sample(SamplingParams(temperature=1.0), 5, 1, ())))
+    assert desk.passes == [{A: 0}, {A: 0}]
 
 
 def test_rows_that_no_lane_took_are_in_a_hurry() -> None:

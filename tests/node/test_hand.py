@@ -1,5 +1,6 @@
 """A thread that does one job after the other."""
 
+import socket
 import threading
 
 from swisd.node.hand import Hand
@@ -64,3 +65,76 @@ def test_what_a_job_held_is_free_once_it_is_done():
     assert done.wait(WAIT_S)
     assert gone() is None
     hand.end()
+
+
+class Waiting:
+    """A hand with a job that waits at a socket, as long as it is told to."""
+
+    def __init__(self, seconds: float = WAIT_S) -> None:
+        self.hand, self.done, self.begun = Hand("tester"), threading.Event(), threading.Event()
+        self.here, self.there = socket.socketpair()
+        self.found: list[bool] = []
+        self._seconds = seconds
+        self.hand.submit(self.job)
+        assert self.begun.wait(WAIT_S)
+
+    def job(self) -> None:
+        self.begun.set()
+        self.found.append(self.hand.wait(self.here.fileno(), self._seconds))
+        self.done.set()
+
+    def __enter__(self) -> "Waiting":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hand.end()
+        self.here.close()
+        self.there.close()
+
+
+def test_a_job_waits_at_a_socket() -> None:
+    with Waiting() as waiting:
+        for number in (1, 2):
+            waiting.there.send(b"x")
+            assert waiting.done.wait(WAIT_S) and waiting.found == [True] * number
+            waiting.here.recv(1)
+            waiting.done.clear()
+            waiting.hand.submit(waiting.job)
+        waiting.there.close()  # that it is over can be read, too
+        assert waiting.done.wait(WAIT_S) and waiting.found == [True] * 3
+
+
+def test_it_waits_no_longer_once_there_is_another_job() -> None:
+    with Waiting() as waiting:
+        other = threading.Event()
+        waiting.hand.submit(other.set)
+        assert other.wait(WAIT_S) and waiting.found == [False]
+        waiting.done.clear()
+        waiting.hand.submit(waiting.job)  # an old ring of the bell does not count
+        waiting.there.send(b"x")
+        assert waiting.done.wait(WAIT_S) and waiting.found == [False, True]
+
+
+def test_it_does_not_wait_where_a_job_waits_already() -> None:
+    with Waiting() as waiting:
+        waiting.there.send(b"x")
+        assert waiting.done.wait(WAIT_S)
+        hold, go = threading.Event(), threading.Event()
+        waiting.hand.submit(lambda: hold.set() or (go.wait(WAIT_S) and None))
+        assert hold.wait(WAIT_S)
+        waiting.done.clear()
+        waiting.hand.submit(waiting.job)
+        waiting.hand.submit(lambda: None)
+        go.set()
+        assert waiting.done.wait(WAIT_S) and waiting.found == [True, False]
+
+
+def test_it_waits_no_longer_than_it_may() -> None:
+    with Waiting(0.01) as waiting:
+        assert waiting.done.wait(WAIT_S) and waiting.found == [False]
+
+
+def test_it_waits_no_longer_once_there_is_no_job_any_more() -> None:
+    with Waiting() as waiting:
+        waiting.hand.end()
+        assert waiting.done.wait(WAIT_S) and waiting.found == [False]
