@@ -118,6 +118,7 @@ def test_the_head_says_its_token_once_it_is_asked_and_goes_on() -> None:
     slot, following = Slot(A, 0, 0, 1, 1), Following((0, 2), ())
     desk.run(RunStep(Work(7, 0, A, 0), (0, 2), Activation(7, 0, 0, (slot,), 1, (5,))))
     desk.passes.clear()
+    desk.told.clear()
     rows = Activation(7, 0, 1, (slot,), 1, np.ones((1, MANIFEST.hidden), np.float32).tobytes())
     sample = Sample(SamplingParams(), 0, 1, ())
     step = RunStep(Work(7, 1, A, 0), (2, 6), rows, sample)
