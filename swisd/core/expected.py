@@ -9,7 +9,17 @@ behind those that count, and the next one takes its place.
 
 from dataclasses import dataclass
 
-from swisd.core.effects import CancelTimer, Effect, Notice, Publish, RunStep, SendFrame, SetTimer, Work
+from swisd.core.effects import (
+    Activation,
+    CancelTimer,
+    Effect,
+    Notice,
+    Publish,
+    RunStep,
+    SendFrame,
+    SetTimer,
+    Work,
+)
 from swisd.core.events import FrameArrived
 from swisd.core.types import Slot
 
@@ -28,24 +38,33 @@ class Coming:
         """Where it comes from."""
         return self.before.inward
 
+    def asked(self) -> RunStep:
+        """What the machine will ask for once the row is here, which has no values yet."""
+        before, ran = self.before, self.before.activation
+        then = ran.slots[0]
+        slot = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
+        row = Activation(ran.epoch, ran.pipeline, ran.stage, (slot,), 1, b"", ran.until)
+        work = Work(ran.epoch, ran.stage, slot.session, slot.step)
+        sample, following = before.sample, before.following
+        if sample is not None and self.token is not None:
+            sample, following = sample.after(self.token), following and following.behind()
+        return RunStep(work, before.units, row, sample, following=following, onward=before.onward)
+
     def step(self, event: FrameArrived) -> RunStep | None:
         """What the machine will ask for once it hears of these rows; None if they are not those."""
-        before, rows = self.before, event.activation
-        if event.sender != before.inward or len(rows.slots) != 1:
+        asked, rows = self.asked(), event.activation
+        row = asked.activation
+        known = row.epoch, row.pipeline, row.stage, row.until, row.rows, row.slots
+        if (rows.epoch, rows.pipeline, rows.stage, rows.until, rows.rows, rows.slots) != known:
             return None
-        ran = before.activation
-        slot, then = rows.slots[0], ran.slots[0]
-        known = ran.epoch, ran.pipeline, ran.stage, ran.until
-        next_one = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
-        if (rows.epoch, rows.pipeline, rows.stage, rows.until) != known or slot != next_one or rows.rows != 1:
-            return None
-        work = Work(rows.epoch, rows.stage, slot.session, slot.step)
-        sample, following = before.sample, before.following
-        if sample is not None:
-            if self.token is None:
-                return None
-            sample, following = sample.after(self.token), following and following.behind()
-        return RunStep(work, before.units, rows, sample, following=following, onward=before.onward)
+        return with_rows(asked, rows) if event.sender == self.device else None
+
+
+def with_rows(asked: RunStep, rows: Activation) -> RunStep:
+    """A step that was known before its rows had values."""
+    return RunStep(
+        asked.work, asked.units, rows, asked.sample, following=asked.following, onward=asked.onward
+    )
 
 
 class Expected:

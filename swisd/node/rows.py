@@ -8,6 +8,7 @@ from swisd.core.model import MAX_UNITS
 from swisd.core.types import Slot
 from swisd.node.company import parted
 from swisd.wire.frames import MAX_ROWS, Dtype, Frame, FrameKind
+from swisd.wire.template import Template
 
 
 def frame_of(rows: Activation | KvRows, sender: str) -> Frame:
@@ -18,8 +19,17 @@ def frame_of(rows: Activation | KvRows, sender: str) -> Frame:
     return _kv_frame(rows, sender) if isinstance(rows, KvRows) else _activation_frame(rows, sender)
 
 
+def template_of(row: Activation, sender: str, width: int) -> Template:
+    """The frame of one row of so many values, which are yet to come."""
+    return Template(_frame(row, sender, b"", width))
+
+
 def _activation_frame(activation: Activation, sender: str) -> Frame:
-    payload, width = _flat(activation.payload, activation.rows) if activation.rows else (b"", 0)
+    payload, width = flat(activation.payload, activation.rows) if activation.rows else (b"", 0)
+    return _frame(activation, sender, payload, width)
+
+
+def _frame(activation: Activation, sender: str, payload: Any, width: int) -> Frame:
     return Frame(
         FrameKind.ACTIVATION, activation.epoch, sender, activation.pipeline, activation.stage,
         activation.slots, Dtype.FLOAT32, width, activation.rows, payload, activation.until,
@@ -32,14 +42,14 @@ def _kv_frame(kv: KvRows, sender: str) -> Frame:
     rows = kv.rows * (end - start)
     if not 1 <= rows <= MAX_ROWS:
         raise ValueError(f"{kv.rows} positions of {end - start} units make no frame")
-    payload, width = _flat(kv.payload, rows)
+    payload, width = flat(kv.payload, rows)
     return Frame(
         FrameKind.KV, kv.epoch, sender, 0, start, (Slot(kv.session, 0, kv.position, kv.rows, 0),),
         Dtype.FLOAT32, width, rows, payload, end,
     )  # fmt: skip
 
 
-def _flat(payload: Any, rows: int) -> tuple[Any, int]:
+def flat(payload: Any, rows: int) -> tuple[Any, int]:
     """The bytes of so many rows, and values per row."""
     if isinstance(payload, bytes | bytearray | memoryview):
         return payload, len(payload) // (4 * rows)

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from swisd.wire.frames import Frame
-
 Wait = Callable[[int], bool]
 """Blocks until a file descriptor can be read; False if something else is to be done first."""
 
@@ -36,18 +34,18 @@ class Lent(Protocol):
 
 
 class Ear:
-    """Made, given back and closed in the event loop; `listen` and `use` are the other thread's.
+    """Made, given back and closed in the event loop; `listen` and `use` are the other thread's."""
 
-    `check` says what frame bytes are, or None if the loop had better see them.
-    """
-
-    def __init__(self, link: Lent, sock: socket.socket, check: Callable[[bytes], Frame | None]) -> None:
-        self._link, self._socket, self._check = link, sock, check
+    def __init__(self, link: Lent, sock: socket.socket) -> None:
+        self._link, self._socket = link, sock
         self.lent = False
         self._over = False
 
-    def listen(self, wait: Wait) -> Frame | None:
-        """The next frame, if it comes whole and alone, while `wait` says to go on. None: give this back."""
+    def listen(self, wait: Wait) -> bytes | None:
+        """The next frame's bytes, unchecked, if it comes whole and alone while `wait` says to go on.
+
+        None: give this back.
+        """
         while wait(self._socket.fileno()):
             try:
                 nbytes = self._socket.recv_into(self._link.free_buffer())
@@ -59,7 +57,7 @@ class Ear:
             if data is None:
                 return None
             if data:
-                return self._check(data)
+                return data
         return None
 
     def use(self) -> None:

@@ -20,7 +20,7 @@ from typing import cast
 
 from swisd.transport.api import LaneDown
 from swisd.transport.ear import Ear
-from swisd.wire.frames import HEADER, MAX_FRAME_BYTES, Frame
+from swisd.wire.frames import HEADER, MAX_FRAME_BYTES
 
 LENGTH = struct.Struct("<I")
 READY = b"SWL1"
@@ -131,7 +131,7 @@ class FrameLink(asyncio.BufferedProtocol):
             self.lost.get_loop().call_soon_threadsafe(self._go_on)
         return True
 
-    def lend(self, check: Callable[[bytes], Frame | None]) -> Ear | None:
+    def lend(self) -> Ear | None:
         """Let another thread read, until it gives the ear back; None where that cannot be.
 
         It can where asyncio waits for sockets as other threads do, and not for what it asked the system for.
@@ -144,7 +144,7 @@ class FrameLink(asyncio.BufferedProtocol):
             if self._socket is None:
                 return None
             try:
-                self._ear = Ear(self, self._socket.dup(), check)
+                self._ear = Ear(self, self._socket.dup())
             except OSError:  # no more files may be open
                 return None
         self._transport.pause_reading()

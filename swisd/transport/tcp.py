@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from swisd.core.checked import Malformed
 from swisd.core.errors import WrongKey
@@ -113,7 +112,7 @@ class TcpLanes:
     def lend(self, device: str) -> Ear | None:
         """See `Lanes.lend`: where there is one connection, which is the one that is written to at its end."""
         links = peer.links if (peer := self._peers.get(device)) is not None else []
-        return links[0].lend(partial(_rows_of, device)) if len(links) == 1 else None
+        return links[0].lend() if len(links) == 1 else None
 
     async def connect(self, device: str) -> None:
         """Make the connection now, whatever the backoff says. Raises `LaneDown`."""
@@ -282,12 +281,3 @@ class TcpLanes:
             self.drops["pong to a peer that does not read"] += 1
         else:
             link.write(buffers, size)  # before what waits: the link is measured, not our queue
-
-
-def _rows_of(device: str, data: bytes) -> Frame | None:
-    """A frame with rows of this device; None for what `_arrived` has to see."""
-    try:
-        frame = decode(data)
-    except Malformed:
-        return None
-    return frame if frame.sender == device and frame.kind is FrameKind.ACTIVATION else None

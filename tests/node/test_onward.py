@@ -77,6 +77,32 @@ def test_rows_go_on_and_the_machine_learns_that_they_did() -> None:
     assert desk.times.parts().wait_ms == 0.0 and desk.times.parts().serialise_ms > 0.0
 
 
+def test_a_frame_that_was_made_ready_is_the_one_that_is_sent() -> None:
+    desk = Desk()
+    step, done = made()
+    desk.onward.prepare(step, 8)
+    (event,) = desk.send((step, done))
+    assert isinstance(event, StepDone) and event.sent
+    assert desk.lanes.sent == [(ANN, step.activation.onward(1, done.payload.tobytes(), 1.0))]
+    desk.send(made(number=5))  # once
+    assert [rows.slots[0].step for _, rows in desk.lanes.sent] == [4, 5]
+
+
+@pytest.mark.parametrize("why", ["another", "two", "wider", "shape", "nowhere"])
+def test_a_frame_that_was_made_ready_is_for_its_row_alone(why: str) -> None:
+    desk = Desk()
+    step, done = made()
+    prepared = replace(step, onward="" if why == "nowhere" else ANN)
+    desk.onward.prepare(prepared, 4 if why == "wider" else 8)
+    if why == "shape":
+        done = replace(done, payload=done.payload.repeat(2, axis=1)[:, ::2])
+    pairs = {"another": [made(B, 9)], "two": [(step, done), made(B, 9)]}.get(why, [(step, done)])
+    events = desk.send(*pairs)
+    assert len(desk.lanes.sent) == (0 if why in ("wider", "shape") else 1)
+    for event, (_, before) in zip(events, pairs, strict=True):
+        assert event == replace(before, sent=why not in ("wider", "shape"))
+
+
 def test_rows_that_ran_in_one_pass_share_a_frame() -> None:
     desk = Desk()
     events = desk.send(made(A), made(B, 9))
