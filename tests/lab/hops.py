@@ -34,9 +34,9 @@ def traced() -> None:
     """A device's program: `swisd up` whose moments are kept in memory and written at its end."""
     from swisd.cli.app import main
     from swisd.core.effects import SendFrame
-    from swisd.node import compute, node, onward
+    from swisd.node import compute, node, onward, stepping
     from swisd.runtime import shard
-    from swisd.transport import link, mqtt
+    from swisd.transport import ear, link, mqtt
 
     moments: list[tuple[str, str, int, int, int]] = []
     home = Path(os.environ["HOPS_TRACE"])
@@ -98,6 +98,22 @@ def traced() -> None:
         moments.append(("came", slot.session, slot.step, one.stage, came[0]))
         note("read", one.slots, one.stage)
 
+    heard = [0]
+
+    def heard_bytes(*_: Any) -> None:
+        heard[0] = time.monotonic_ns()
+
+    def heard_row(self: Any, effect: Any) -> None:
+        """A row that the computing thread read itself: no machine, and nothing that waits."""
+        if heard[0]:
+            slot, stage = effect.activation.slots[0], effect.activation.stage
+            moments.append(("came", slot.session, slot.step, stage, heard[0]))
+            note("read", effect.activation.slots, stage)
+            note("submit", effect.activation.slots, stage)
+            heard[0] = 0
+
+    wrap(ear.Ear, "use", heard_bytes, nothing)
+    wrap(stepping.Stepping, "run_early", heard_row, nothing)
     wrap(shard.Shard, "run", lambda s, slots, x: note("start", slots, s.start),
          lambda s, slots, x: note("end", slots, s.start))  # fmt: skip
     wrap(compute.Compute, "_steps_told", computed, nothing)
@@ -172,7 +188,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="swisd-hops-") as name:
         root = Path(name)
         os.environ["HOPS_TRACE"] = name
-        swarm = LocalSwarm(root, wish.home, wish.devices, lane=wish.lane, objective="spread")
+        swarm = LocalSwarm(
+            root, wish.home, wish.devices, lane=wish.lane, objective="spread", speculation=False
+        )  # with guesses, passes are of several rows
         with swarm:
             swarm.wait_plan()
             asyncio.run(ask(swarm.asker, wish.questions, wish.tokens))
