@@ -47,7 +47,7 @@ class Compute:
     ) -> None:
         self._blobs, self._scratch, self._threads = blobs, scratch, threads
         self._post = post
-        self._computing, self._loading = Hand("compute"), Hand("load")
+        self._computing, self._loading, self._telling = Hand("compute"), Hand("load"), Hand("tell")
         self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -169,6 +169,7 @@ class Compute:
             async with asyncio.timeout(CLOSE_S):
                 for done in last:
                     await done.wait()
+                await self._last(self._telling, lambda: None).wait()
         except TimeoutError:
             log.warning("a computation does not end; it is left to itself")
 
@@ -237,7 +238,14 @@ class Compute:
             self._whatever(action, *arguments)
 
     def _whatever(self, action: Callable[..., None], *arguments: object) -> None:
-        """The same, even if the device leaves."""
+        """The same, even if the device leaves.
+
+        Not from the thread that asks: whoever wakes the loop lets go of Python's lock for that, and would get
+        it back when the loop has done what it was woken for. A pass that is about to begin does not wait so.
+        """
+        self._telling.submit(partial(self._wake, action, *arguments))
+
+    def _wake(self, action: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop has ended without a word
             self._loop.call_soon_threadsafe(action, *arguments)
 

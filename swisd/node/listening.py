@@ -2,7 +2,7 @@
 
 Where nothing else is to be done, it is there first: the way of a frame through the event loop, and from it to
 this thread, takes longer than the network. All that is known of the row is made ready before it comes, as
-whatever is done afterwards takes its time. The loop hears of it while it is computed, or once it was.
+whatever is done afterwards takes its time. The loop hears of it while it is computed.
 """
 
 import logging
@@ -19,7 +19,6 @@ from swisd.transport.ear import Ear
 
 log = logging.getLogger(__name__)
 LISTEN_S = 5.0  # after which the loop reads on
-SHORT_S = 0.02  # a pass during which nobody else has to be heard from the same device
 
 Heard = Callable[[Ear, Coming, FrameArrived | None], None]
 """Called in the event loop with the row that came and runs, or none: then nobody listens any more."""
@@ -31,7 +30,6 @@ class Listening:
     def __init__(self, hand: Hand, stepping: Stepping, times: HopTimes, in_loop: Callable[..., None]) -> None:
         self._hand, self._stepping, self._times, self._in_loop = hand, stepping, times, in_loop
         self._came = 0.0
-        self._took = SHORT_S  # the last row
 
     def listen(self, ear: Ear, coming: Coming, heard: Heard) -> None:
         """Wait for a row until something else is to be done, and run it. In the computing thread."""
@@ -47,17 +45,8 @@ class Listening:
         ear.use()
         began = self._stepping.submitted = clock()
         self._times.listened(began - self._came)
-        # To wake the loop takes longer than to read the row, and only what the head says is in a hurry.
-        first = step.sample is not None or self._took >= SHORT_S
-        event = FrameArrived(coming.device, step.activation)
-        if first:
-            self._in_loop(heard, ear, coming, event)
-        try:
-            self._stepping.run_early(step)
-        finally:
-            self._took = clock() - began
-            if not first:
-                self._in_loop(heard, ear, coming, event)
+        self._in_loop(heard, ear, coming, FrameArrived(coming.device, step.activation))
+        self._stepping.run_early(step)
 
     def _step(self, ear: Ear, coming: Coming) -> RunStep | None:
         """The step that is coming, if the next frame brings its row."""
