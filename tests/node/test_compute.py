@@ -99,6 +99,23 @@ async def test_a_whole_model_loads_and_answers(bench: Bench) -> None:
     assert len(again.scores.top_ids[0]) == 2
 
 
+async def test_who_computes_does_not_wake_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would lose Python's lock to the loop, and a pass that is to begin would wait for that."""
+    loop, names = asyncio.get_running_loop(), set[str]()
+    wake = loop.call_soon_threadsafe
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        names.add(threading.current_thread().name)
+        return wake(*arguments, **options)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", noted)
+    bench.load(WHOLE)
+    assert isinstance(await bench.next(), ShardsLoaded)
+    bench.compute.run(step((1, 2, 3), sample=GREEDY))
+    assert isinstance(await bench.next(), StepDone)
+    assert names == {"tell"}
+
+
 async def test_rows_travel_as_arrays_and_as_the_bytes_of_a_frame(bench: Bench) -> None:
     bench.load(HALVES)
     assert isinstance(await bench.next(), ShardsLoaded)
