@@ -53,7 +53,7 @@ class Compute:
         self._closed = False
         self.times = HopTimes()
         self._stepping = Stepping(self._shards, self.times, self._tell_steps)
-        self._listening = Listening(self._computing, self._stepping, self.times, self._whatever)
+        self._listening = Listening(self._computing, self._stepping, self.times, self._in_loop_always)
         self._fresh: list[RunStep] = []  # not yet in line: what comes with them may share their pass
         self._part = 0  # of the line of steps
 
@@ -235,9 +235,9 @@ class Compute:
     def _in_loop(self, action: Callable[..., None], *arguments: object) -> None:
         """Have the event loop do something; any thread may ask."""
         if not self._closed:
-            self._whatever(action, *arguments)
+            self._in_loop_always(action, *arguments)
 
-    def _whatever(self, action: Callable[..., None], *arguments: object) -> None:
+    def _in_loop_always(self, action: Callable[..., None], *arguments: object) -> None:
         """The same, even if the device leaves.
 
         Not from the thread that asks: whoever wakes the loop lets go of Python's lock for that, and would get
