@@ -17,6 +17,7 @@ from swisd.core.effects import Notice
 from swisd.core.errors import BadInput
 from swisd.core.events import BusChanged
 from swisd.core.types import Plan
+from swisd.node.describe import model_of, models_in
 from swisd.node.device import Device
 from swisd.node.home import Home
 from swisd.node.joining import find_way
@@ -83,10 +84,20 @@ def apply(settings: Settings, options: UpOptions) -> Settings:
         raise BadInput(f"option {str(error).removeprefix('Settings.')}") from None
 
 
+def chosen_of_several(home: Home, settings: Settings) -> str:
+    """Which model is offered, where several are here and none is named; empty otherwise."""
+    here = models_in(home, settings)
+    if settings.model.id or len(here) < 2:
+        return ""
+    return f"models here: {', '.join(here)}; {model_of(home, settings)} is offered, --model names another"
+
+
 async def _run(home: Home, settings: Settings, options: UpOptions, dashboard: bool) -> None:
     code = parse_join_code(options.join) if options.join else None
     if not dashboard:
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    if choice := chosen_of_several(home, settings):
+        say(choice)
     say("looking for the swarm")
     way = await find_way(home, settings, code)
     stop = asyncio.Event()

@@ -55,15 +55,20 @@ def describe_device(
 
 
 def model_of(home: Home, settings: Settings) -> str:
-    """The model to serve: the one that is set, or the only one that is whole here, or the default.
+    """The model to serve: the one that is set, or of those that are whole here the default or the last added.
 
-    A small model that guesses for another one is not meant.
+    With none here it is the default. A small model that guesses for another one is not meant.
     """
     if settings.model.id:
         return settings.model.id
+    whole = models_in(home, settings)
+    return DEFAULT_MODEL if DEFAULT_MODEL in whole or not whole else whole[-1]
+
+
+def models_in(home: Home, settings: Settings) -> list[str]:
+    """The models that are whole here and that this device may serve, the last added last."""
     index = ModelIndex(home.models, BlobStore(home.blobs))
-    whole = [name for name in index.whole() if name != settings.device.drafter]
-    return whole[0] if len(whole) == 1 else DEFAULT_MODEL
+    return [name for name in index.whole() if name != settings.device.drafter]
 
 
 def threads_of(settings: Settings) -> int:

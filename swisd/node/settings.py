@@ -48,7 +48,7 @@ class SwarmSettings:
 class ModelSettings:
     """`[model]`: what the swarm runs, and how it is cut. The host's settings count."""
 
-    id: Annotated[str, Text(100)] = ""  # empty: the only model of the host's home, or else `DEFAULT_MODEL`
+    id: Annotated[str, Text(100)] = ""  # empty: as `model_of` says
     objective: Objective = "latency"
     context: Annotated[int, Range(16, 1 << 20)] = 4096
     min_context: Annotated[int, Range(16, 1 << 20)] = 512

@@ -120,9 +120,9 @@ class ModelIndex:
         return self.holding(manifest) == [(0, manifest.n_units)]
 
     def whole(self) -> Sequence[str]:
-        """Ids of models of which all units are on this device."""
+        """Ids of models of which all units are on this device, the last added last."""
         found = []
-        for entry in self.list():
+        for entry in sorted(self.list(), key=self._added):
             try:
                 manifest = self.manifest(entry.model_id)
             except ModelError:
@@ -130,6 +130,12 @@ class ModelIndex:
             if self.has_all(manifest):
                 found.append(entry.model_id)
         return found
+
+    def _added(self, entry: ModelEntry) -> tuple[int, str]:
+        try:
+            return self._path(entry.model_id).stat().st_mtime_ns, entry.model_id
+        except FileNotFoundError:
+            return 0, entry.model_id
 
     def _needs(self, entry: ModelEntry) -> set[str]:
         try:

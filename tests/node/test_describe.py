@@ -1,5 +1,6 @@
 """What a device says of itself, and how much memory it offers."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swisd.cli.up import chosen_of_several
 from swisd.core.checked import from_json, to_json
 from swisd.core.local import capability_of
 from swisd.core.types import Capability
 from swisd.node import describe, memory
-from swisd.node.describe import describe_device, model_of
+from swisd.node.describe import describe_device, model_of, models_in
 from swisd.node.home import Home
 from swisd.node.settings import DEFAULT_MODEL, Settings
 from swisd.runtime.fake import fake_manifest, write_fake_blobs
@@ -41,22 +43,29 @@ def test_the_home_and_the_settings_are_in_it(tmp_path: Path) -> None:
     assert config.min_context == config.context == 100  # no plan may be asked for more than there is to be
 
 
-def test_a_home_serves_its_only_model_unless_it_is_told_another(tmp_path: Path) -> None:
+def test_a_home_serves_its_last_model_unless_it_is_told_another(tmp_path: Path) -> None:
     home, plain = Home(tmp_path), Settings()
     index = ModelIndex(home.models, BlobStore(home.blobs))
 
-    def add(layers: int) -> str:
+    def add(layers: int, at: int) -> str:
         manifest = fake_manifest(layers=layers)
         write_fake_blobs(manifest, home.blobs)
-        return index.add(BlobStore(home.blobs).put(manifest.to_bytes())).model_id
+        name = index.add(BlobStore(home.blobs).put(manifest.to_bytes())).model_id
+        os.utime(home.models / f"{name}.json", (at, at))
+        return name
 
     assert model_of(home, plain) == DEFAULT_MODEL
-    first = add(2)
-    assert model_of(home, plain) == first
+    first = add(2, at=1)
+    assert model_of(home, plain) == first and chosen_of_several(home, plain) == ""
     assert model_of(home, replace(plain, model=replace(plain.model, id="tiny"))) == "tiny"
-    second = add(3)
-    assert model_of(home, plain) == DEFAULT_MODEL
+    second = add(3, at=2)
+    assert models_in(home, plain) == [first, second] and model_of(home, plain) == second  # the last one added
+    assert chosen_of_several(home, plain) == (
+        f"models here: {first}, {second}; {second} is offered, --model names another"
+    )
     assert model_of(home, replace(plain, device=replace(plain.device, drafter=second))) == first
+    add(2, at=3)
+    assert model_of(home, plain) == first
 
 
 def test_what_it_says_is_a_message_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
