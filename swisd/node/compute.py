@@ -47,7 +47,8 @@ class Compute:
     ) -> None:
         self._blobs, self._scratch, self._threads = blobs, scratch, threads
         self._post = post
-        self._computing, self._loading, self._telling = Hand("compute"), Hand("load"), Hand("tell")
+        self._computing = Hand("compute", waits=True)
+        self._loading, self._telling = Hand("load"), Hand("tell")
         self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False

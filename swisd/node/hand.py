@@ -15,13 +15,17 @@ Job = Callable[[], None]
 
 
 class Hand:
-    """Does jobs in their order, in a thread that begins with the first; a job that raises ends it."""
+    """Does jobs in their order, in a thread that begins with the first; a job that raises ends it.
 
-    def __init__(self, name: str) -> None:
+    Those of one that `waits` may wait for a file, too.
+    """
+
+    def __init__(self, name: str, *, waits: bool = False) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._name = name
         self._begun = False
         self._ending = threading.Lock()
+        self._waits = waits
         self._bell: _Bell | None = None
         self._waiting = False  # at a socket, and for the bell
 
@@ -41,11 +45,10 @@ class Hand:
     def wait(self, file: int, seconds: float) -> bool:
         """Wait until `file` can be read: False if another job comes first, or none of them in time.
 
-        For jobs only, and where sockets can be polled with pipes (not on Windows). Raises `OSError` where no
-        more files may be open.
+        For jobs only. False at once where sockets cannot be polled (Windows), or no more files may be open.
         """
         if self._bell is None:
-            self._bell = _Bell()
+            return False
         self._waiting = True  # before the look into the queue: who puts a job there looks here afterwards
         try:
             while self._jobs.empty():
@@ -61,6 +64,9 @@ class Hand:
             self._bell.ring()
 
     def _work(self) -> None:
+        if self._waits and hasattr(select, "poll"):
+            with suppress(OSError):
+                self._bell = _Bell()
         while (job := self._jobs.get()) is not None:
             job()
             del job  # or what it holds would stay until the next one comes

@@ -34,7 +34,10 @@ class Lent(Protocol):
 
 
 class Ear:
-    """Made, given back and closed in the event loop; `listen` and `use` are the other thread's."""
+    """Made, given back and closed in the event loop; `listen` and `use` are the other thread's.
+
+    The socket is closed with it, but not before it is given back.
+    """
 
     def __init__(self, link: Lent, sock: socket.socket) -> None:
         self._link, self._socket = link, sock

@@ -90,8 +90,9 @@ class FrameLink(asyncio.BufferedProtocol):
             with suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_MS)
         if sock is not None:
-            with suppress(OSError):
+            with suppress(OSError):  # no more files may be open
                 self._socket = sock.dup()
+                self._ear = Ear(self, self._socket)
         self.writable = writable
 
     def write(self, buffers: list[memoryview], size: int) -> None:
@@ -141,12 +142,7 @@ class FrameLink(asyncio.BufferedProtocol):
         if self._transport is None or not self._transport.is_reading() or self._large is not None:
             return None
         if self._ear is None:
-            if self._socket is None:
-                return None
-            try:
-                self._ear = Ear(self, self._socket.dup())
-            except OSError:  # no more files may be open
-                return None
+            return None
         self._transport.pause_reading()
         self._ear.lent = True
         return self._ear
@@ -201,11 +197,9 @@ class FrameLink(asyncio.BufferedProtocol):
         self._watch_stall(False)
         self.writable = False
         with self._writing:
-            if self._socket is not None:
-                self._socket.close()
             self._socket, self._rest = None, b""
-        if self._ear is not None:
-            self._ear.close()
+            if self._ear is not None:  # it has the same socket
+                self._ear.close()
         self._large, self._large_view = None, memoryview(b"")
         if self._streams is not None:  # whoever waits for the stream writer to close
             self._streams.connection_lost(exc)

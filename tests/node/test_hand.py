@@ -71,7 +71,7 @@ class Waiting:
     """A hand with a job that waits at a socket, as long as it is told to."""
 
     def __init__(self, seconds: float = WAIT_S) -> None:
-        self.hand, self.done, self.begun = Hand("tester"), threading.Event(), threading.Event()
+        self.hand, self.done, self.begun = Hand("tester", waits=True), threading.Event(), threading.Event()
         self.here, self.there = socket.socketpair()
         self.found: list[bool] = []
         self._seconds = seconds
@@ -138,3 +138,13 @@ def test_it_waits_no_longer_once_there_is_no_job_any_more() -> None:
     with Waiting() as waiting:
         waiting.hand.end()
         assert waiting.done.wait(WAIT_S) and waiting.found == [False]
+
+
+def test_one_that_does_not_wait_says_so_at_once() -> None:
+    hand, found, done = Hand("tester"), list[bool](), threading.Event()
+    here, there = socket.socketpair()
+    hand.submit(lambda: found.append(hand.wait(here.fileno(), WAIT_S)) or done.set())
+    assert done.wait(WAIT_S) and found == [False]
+    hand.end()
+    here.close()
+    there.close()
