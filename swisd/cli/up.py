@@ -17,7 +17,7 @@ from swisd.core.effects import Notice
 from swisd.core.errors import BadInput
 from swisd.core.events import BusChanged
 from swisd.core.types import Plan
-from swisd.node.describe import model_of, models_in
+from swisd.node.describe import best_of, models_in
 from swisd.node.device import Device
 from swisd.node.home import Home
 from swisd.node.joining import find_way
@@ -86,10 +86,10 @@ def apply(settings: Settings, options: UpOptions) -> Settings:
 
 def chosen_of_several(home: Home, settings: Settings) -> str:
     """Which model is offered, where several are here and none is named; empty otherwise."""
-    here = models_in(home, settings)
-    if settings.model.id or len(here) < 2:
+    here = [] if settings.model.id else models_in(home, settings)
+    if len(here) < 2:
         return ""
-    return f"models here: {', '.join(here)}; {model_of(home, settings)} is offered, --model names another"
+    return f"models here: {', '.join(here)}; {best_of(here)} is offered, --model names another"
 
 
 async def _run(home: Home, settings: Settings, options: UpOptions, dashboard: bool) -> None:

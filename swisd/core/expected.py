@@ -21,7 +21,6 @@ from swisd.core.effects import (
     Work,
 )
 from swisd.core.events import FrameArrived
-from swisd.core.types import Slot
 
 HARMLESS = (Publish, SendFrame, SetTimer, CancelTimer, Notice)  # they touch neither caches nor plan
 
@@ -41,8 +40,7 @@ class Coming:
     def asked(self) -> RunStep:
         """What the machine will ask for once the row is here, which has no values yet."""
         before, ran = self.before, self.before.activation
-        then = ran.slots[0]
-        slot = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
+        slot = ran.slots[0].behind()
         row = Activation(ran.epoch, ran.pipeline, ran.stage, (slot,), 1, b"", ran.until)
         work = Work(ran.epoch, ran.stage, slot.session, slot.step)
         sample, following = before.sample, before.following
@@ -52,12 +50,11 @@ class Coming:
 
     def step(self, event: FrameArrived) -> RunStep | None:
         """What the machine will ask for once it hears of these rows; None if they are not those."""
-        asked, rows = self.asked(), event.activation
-        row = asked.activation
-        known = row.epoch, row.pipeline, row.stage, row.until, row.rows, row.slots
+        ran, rows = self.before.activation, event.activation
+        known = ran.epoch, ran.pipeline, ran.stage, ran.until, 1, (ran.slots[0].behind(),)
         if (rows.epoch, rows.pipeline, rows.stage, rows.until, rows.rows, rows.slots) != known:
             return None
-        return with_rows(asked, rows) if event.sender == self.device else None
+        return with_rows(self.asked(), rows) if event.sender == self.device else None
 
 
 def with_rows(asked: RunStep, rows: Activation) -> RunStep:
@@ -125,10 +122,8 @@ def _token_behind(before: RunStep, effect: RunStep) -> int | None:
     slots, payload = effect.activation.slots, effect.activation.payload
     if before.sample is None or effect.work.stage != 0 or len(slots) != 1 or not isinstance(payload, tuple):
         return None
-    then = before.activation.slots[0]
-    behind = Slot(then.session, then.step + 1, then.position + 1, 1, 1)
-    same = effect.work.epoch == before.work.epoch
-    return payload[0] if same and slots[0] == behind and len(payload) == 1 else None
+    same = effect.work.epoch == before.work.epoch and slots[0] == before.activation.slots[0].behind()
+    return payload[0] if same and len(payload) == 1 else None
 
 
 def is_asked(asked: RunStep, ran: RunStep) -> bool:

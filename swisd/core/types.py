@@ -254,6 +254,10 @@ class Slot:
     logits: Annotated[int, Range(0, 1 << 16)]
     guess: bool = False
 
+    def behind(self) -> "Slot":
+        """The row of the token that comes behind these, while generating."""
+        return Slot(self.session, self.step + 1, self.position + self.rows, 1, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

@@ -186,8 +186,7 @@ class Compute:
                 job()
             except Exception as error:  # the device ends all the same, and says why
                 log.warning("freeing memory failed", exc_info=error)
-            with suppress(RuntimeError):  # the loop did not wait
-                self._loop.call_soon_threadsafe(done.set)
+            self._wake(done.set)
 
         hand.submit(work)
         hand.end()

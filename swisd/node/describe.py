@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 
 from swisd.bus.broker import available as broker_available
 from swisd.core.config import Claims, DeviceConfig
@@ -59,16 +60,18 @@ def model_of(home: Home, settings: Settings) -> str:
 
     With none here it is the default. A small model that guesses for another one is not meant.
     """
-    if settings.model.id:
-        return settings.model.id
-    whole = models_in(home, settings)
-    return DEFAULT_MODEL if DEFAULT_MODEL in whole or not whole else whole[-1]
+    return settings.model.id or best_of(models_in(home, settings))
 
 
 def models_in(home: Home, settings: Settings) -> list[str]:
     """The models that are whole here and that this device may serve, the last added last."""
     index = ModelIndex(home.models, BlobStore(home.blobs))
     return [name for name in index.whole() if name != settings.device.drafter]
+
+
+def best_of(models: Sequence[str]) -> str:
+    """The default if it is there, or if nothing is; else the last one."""
+    return models[-1] if models and DEFAULT_MODEL not in models else DEFAULT_MODEL
 
 
 def threads_of(settings: Settings) -> int:

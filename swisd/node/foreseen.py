@@ -70,8 +70,7 @@ def row_behind(effect: RunStep, answer: Event) -> Row | None:
         return None
     if answer.token in following.stop_ids:
         return None
-    last = effect.activation.slots[-1]
-    slot = Slot(last.session, last.step + 1, last.position + last.rows, 1, 1)
+    slot = effect.activation.slots[-1].behind()
     same = following.units == effect.units
     sample = effect.sample.after(answer.token) if same and effect.sample is not None else None
     return Row(following.units, slot, answer.token, sample)

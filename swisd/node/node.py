@@ -169,10 +169,11 @@ class Node:
                 self._errands.keep(event.profile)
             elif isinstance(event, LoadFailed):
                 self._errands.on_load_failed(event)
-            elif isinstance(event, StepDone) and event.sent:
-                self._tell_of_hops()
+        gone_on = any(isinstance(event, StepDone) and event.sent for event in events)
+        if gone_on:
+            self._tell_of_hops()
         self.post(*events)
-        if not self._stopped and any(isinstance(event, StepDone) and event.sent for event in events):
+        if gone_on and not self._stopped:
             self._early.listen()
 
     # --- what comes in -----------------------------------------------------------------------------

@@ -6,10 +6,10 @@ decided on it: where rows of a step go was said with the step.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from swisd.core.effects import RunStep
 from swisd.core.events import Event, StepDone
+from swisd.core.types import Slot
 from swisd.node.company import companies, joined
 from swisd.node.hops import HopTimes, clock
 from swisd.node.rows import frame_of, template_of
@@ -21,7 +21,7 @@ from swisd.wire.template import Template
 class _Ready:
     """The frame of a step's row, but for its values. Who runs the step has the very same slots."""
 
-    slots: Any
+    slots: tuple[Slot, ...]
     template: Template
 
 

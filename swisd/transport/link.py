@@ -139,9 +139,9 @@ class FrameLink(asyncio.BufferedProtocol):
         """
         if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return None
-        if self._transport is None or not self._transport.is_reading() or self._large is not None:
+        if self._ear is None or self._transport is None or self._large is not None:
             return None
-        if self._ear is None:
+        if not self._transport.is_reading():
             return None
         self._transport.pause_reading()
         self._ear.lent = True

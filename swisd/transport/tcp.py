@@ -111,8 +111,8 @@ class TcpLanes:
 
     def lend(self, device: str) -> Ear | None:
         """See `Lanes.lend`: where there is one connection, which is the one that is written to at its end."""
-        links = peer.links if (peer := self._peers.get(device)) is not None else []
-        return links[0].lend() if len(links) == 1 else None
+        peer = self._peers.get(device)
+        return peer.links[0].lend() if peer is not None and len(peer.links) == 1 else None
 
     async def connect(self, device: str) -> None:
         """Make the connection now, whatever the backoff says. Raises `LaneDown`."""
