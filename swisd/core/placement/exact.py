@@ -7,8 +7,10 @@ their sum is the optimum. Where sizes differ (mixed quantisation) memory depends
 gets, so the sum is a lower bound, and A* (Hart, Nilsson and Raphael, 1968) walks from it to the optimum.
 """
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
+from swisd.core.placement.fitting import fits, starts
 from swisd.core.placement.table import BANNED, Limits, Solution, Table
 from swisd.core.placement.ways import Ways
 
@@ -25,7 +27,10 @@ def search_exact(table: Table, rows: list[int], limits: Limits) -> Solution | No
 
     Ties go to fewer devices, then to a fixed order. Time grows with `2 ** len(rows)`.
     """
-    return _Search(table, rows, limits).run()
+    if table.uniform:
+        return _Search(table, rows, limits, ()).run()
+    first = starts(table, rows, limits)
+    return _Search(table, rows, limits, first).run() if fits(table, rows, limits, first) else None
 
 
 def tractable(table: Table) -> bool:
@@ -34,8 +39,10 @@ def tractable(table: Table) -> bool:
 
 
 class _Search:
-    def __init__(self, table: Table, rows: list[int], limits: Limits) -> None:
+    def __init__(self, table: Table, rows: list[int], limits: Limits, first: Sequence[int]) -> None:
         self.table = table
+        # Where layers differ, by every set of workers: from which layer on they can hold the rest.
+        self.first = first
         self.limits = limits
         self.rows = rows
         self.layers = table.layers
@@ -52,16 +59,12 @@ class _Search:
         for place in range(len(rows)):
             self.firsts += [cost + self.run_ns[place] + self.layer[place] for cost in self.firsts]
         self.ends: list[list[int]] = []  # by place: where the layers from each on end that it could hold
-        # By layer, and the devices left: how far they get from there, and what the rest of the layers costs.
-        self.reaches: list[dict[int, int]] = []
+        # By layer, and the devices left: what the rest of the layers costs.
         self.rests: list[dict[int, int]] = []
 
     def run(self) -> Solution | None:
-        best = min(
-            ((cost, (row,)) for row in self.rows if (cost := self.table.alone(row, self.limits)) < BANNED),
-            default=None,
-        )
-        bound = BANNED if best is None else best[0]
+        best = self.table.best_alone(self.limits, self.rows)
+        bound = BANNED if best is None else best.cost_ns
         heap = self._roots(bound)
         heapify(heap)
         if heap:
@@ -79,7 +82,7 @@ class _Search:
                 return Solution(cost, tuple(self.rows[place] for place in order), ends)
             else:
                 self._step(heap, node, bound, seen)
-        return None if best is None else Solution(best[0], best[1], (self.layers,))
+        return best
 
     def _roots(self, bound: int) -> list[Node]:
         """Every driver with every set of workers whose lower bound beats the best single device."""
@@ -95,6 +98,8 @@ class _Search:
                 if workers & ~able or workers >> driver & 1 or count > self.layers:
                     continue
                 if not self.limits.fewest <= count <= self.limits.most:
+                    continue
+                if self.first and self.first[workers] > own:
                     continue
                 cost = fixed + rings[workers | 1 << driver]
                 if cost < bound:
@@ -165,34 +170,19 @@ class _Search:
     def _survey(self) -> None:
         """Look up where the layers end that each device could hold, before the search needs it."""
         reach, most = self.table.reach, self.limits.worker_most
-        starts = range(self.layers + 1)
+        layers = range(self.layers + 1)
         self.ends = [
-            [reach(memory, start, most[row]) for start in starts]
+            [reach(memory, start, most[row]) for start in layers]
             for row, memory in zip(self.rows, self.memory, strict=True)
         ]
-        self.reaches, self.rests = [{} for _ in starts], [{} for _ in starts]
-
-    def _reach(self, left: int, start: int) -> int:
-        """How far any of `left`, in the best order, get from layer `start`: further is never worse."""
-        known = self.reaches[start].get(left)
-        if known is None:
-            known, rest = start, left
-            while rest and known < self.layers:
-                bit = rest & -rest
-                rest ^= bit
-                end = self.ends[bit.bit_length() - 1][start]
-                known = max(known, end if left == bit else self._reach(left ^ bit, end))
-            self.reaches[start][left] = known
-        return known
+        self.rests = [{} for _ in layers]
 
     def _start(self, heap: list[Node], node: Node, bound: int) -> None:
         """The driver of a root takes its layers: one node for each count."""
         _, count, _, order, _, left, fixed = node
         driver = order[0]
         way = self._path(driver, left, driver)
-        for end in range(min(self.drive[driver], self.layers - count) + 1):
-            if self._reach(left, end) < self.layers:
-                continue
+        for end in range(self.first[left], min(self.drive[driver], self.layers - count) + 1):
             spent = fixed + end * self.layer[driver]
             cost = spent + way + self._rest(left, end)
             if cost < bound:
@@ -210,9 +200,7 @@ class _Search:
             way = self.hop[last][place] + self.run_ns[place]
             onward = self._path(place, rest, driver)
             stop = min(self.ends[place][start], self.layers - others)
-            for end in range(start + 1 if rest else self.layers, stop + 1):
-                if self._reach(rest, end) < self.layers:
-                    continue
+            for end in range(max(start + 1, self.first[rest]), stop + 1):
                 paid = spent + way + (end - start) * self.layer[place]
                 cost = paid + onward + self._rest(rest, end)
                 mark = (driver, rest, place, end)  # what is still to come does not depend on more than this

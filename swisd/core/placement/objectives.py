@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from swisd.core.placement.bottleneck import Bottlenecks
 from swisd.core.placement.exact import MOST_EXACT, search_exact, tractable
+from swisd.core.placement.fitting import fits, starts
 from swisd.core.placement.large import search_large
 from swisd.core.placement.table import Limits, Solution, Table
 from swisd.core.types import Objective
@@ -34,7 +35,10 @@ def feasible(table: Table) -> bool:
     limits = table.free()
     drives = [table.driver_reach(row, limits) for row in range(len(table))]
     if not table.uniform:
-        return _search(table, limits, quick=True) is not None
+        if not _few(table):
+            return search_large(table, limits, quick=True) is not None
+        rows = range(len(table))
+        return fits(table, rows, limits, starts(table, rows, limits))
     widths = [table.narrowest(row, limits) for row in range(len(table))]
     room = sum(widths)
     return any(

@@ -4,8 +4,8 @@ Times are integer nanoseconds, so sums do not depend on the order of adding and 
 that could take part are rows of the table; they are sorted by id, so the order of the input does not matter.
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -117,6 +117,13 @@ class Table:
         end = bisect_right(self.before, self.before[start] + memory) - 1
         return min(end, start + most, self.layers)
 
+    def begin(self, memory: int, end: int, most: int) -> int:
+        """Where the layers begin that end before layer `end` and fit `memory`, at most `most`."""
+        if memory < 0:
+            return end
+        begin = bisect_left(self.before, self.before[end] - memory)
+        return max(begin, end - most, 0)
+
     def driver_reach(self, row: int, limits: Limits) -> int:
         """How many layers a device can run as driver; -1 where it cannot drive."""
         if self.ends[row] is None or limits.driver_most[row] < 0:
@@ -156,8 +163,9 @@ class Table:
             return BANNED
         return self.run[row] + ends + self.layers * self.layer[row]
 
-    def best_alone(self, limits: Limits) -> Solution | None:
-        costs = [(self.alone(row, limits), row) for row in range(len(self.ids))]
+    def best_alone(self, limits: Limits, rows: Iterable[int] | None = None) -> Solution | None:
+        """The cheapest of these rows, of all if not given, that can run everything by itself."""
+        costs = [(self.alone(row, limits), row) for row in (range(len(self.ids)) if rows is None else rows)]
         cost, row = min(costs, default=(BANNED, 0))
         return None if cost >= BANNED else Solution(cost, (row,), (self.layers,))
 
