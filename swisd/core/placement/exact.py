@@ -4,18 +4,20 @@ For a driver and a set of workers the cost of a token splits in two. The ring of
 order: a travelling salesman over at most a handful of devices (Held and Karp, 1962). The layers depend only
 on the counts: the fastest devices are filled first. Where all layers have one size the two never meet, and
 their sum is the optimum. Where sizes differ (mixed quantisation) memory depends on which layers a device
-gets, so the sum is a lower bound, and A* (Hart, Nilsson and Raphael, 1968) walks from it to the optimum.
+gets, so the sum is a lower bound, and A* (Hart, Nilsson and Raphael, 1968) walks from it to the optimum: what
+is left to do costs at least the shortest way of the hops, and the computing in the order that suits memory.
 """
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
+from swisd.core.placement.filling import Filling
 from swisd.core.placement.fitting import fits, starts
 from swisd.core.placement.table import BANNED, Limits, Solution, Table
 from swisd.core.placement.ways import Ways
 
 MOST_EXACT = 8
-MOST_UNEVEN = 256  # layers of different sizes that are still searched exactly: about a second at worst
+MOST_UNEVEN = 256  # layers of different sizes that are still searched exactly: half a second at worst
 # cost bound, workers, minus devices placed, rows placed, ends of their layers, workers left, cost so far
 Node = tuple[int, int, int, tuple[int, ...], tuple[int, ...], int, int]
 # driver, workers left, last device, end of its layers -> least cost so far, with how many workers
@@ -41,34 +43,20 @@ def tractable(table: Table) -> bool:
 class _Search:
     def __init__(self, table: Table, rows: list[int], limits: Limits, first: Sequence[int]) -> None:
         self.table = table
-        # Where layers differ, by every set of workers: from which layer on they can hold the rest.
-        self.first = first
         self.limits = limits
         self.rows = rows
         self.layers = table.layers
+        self.first = first  # see `starts`; empty where all layers have one size
         self.ways = Ways.of(table.hops(rows, limits))
         self.hop, self._path = self.ways.hop, self.ways.path
-        self.layer = [table.layer[row] for row in rows]
-        self.run_ns = [table.run[row] for row in rows]
-        self.memory = [table.memory[row] for row in rows]
-        self.width = [table.widest(row, limits) for row in rows]
+        self.filling = Filling(table, rows, limits, first)
         self.drive = [table.driver_reach(row, limits) for row in rows]
-        self.by_speed = sorted(range(len(rows)), key=lambda place: (self.layer[place], place))
-        self.fill = [(place, self.layer[place], self.width[place] - 1) for place in self.by_speed]
-        self.firsts = [0]  # of every set of workers: what one layer on each costs
-        for place in range(len(rows)):
-            self.firsts += [cost + self.run_ns[place] + self.layer[place] for cost in self.firsts]
-        self.ends: list[list[int]] = []  # by place: where the layers from each on end that it could hold
-        # By layer, and the devices left: what the rest of the layers costs.
-        self.rests: list[dict[int, int]] = []
 
     def run(self) -> Solution | None:
         best = self.table.best_alone(self.limits, self.rows)
         bound = BANNED if best is None else best.cost_ns
         heap = self._roots(bound)
         heapify(heap)
-        if heap:
-            self._survey()
         seen: Seen = {}
         while heap:
             node = heappop(heap)
@@ -88,7 +76,7 @@ class _Search:
         """Every driver with every set of workers whose lower bound beats the best single device."""
         rings = self.ways.rings
         heap: list[Node] = []
-        able = sum(1 << place for place, width in enumerate(self.width) if width >= 1)
+        able = sum(1 << place for place, width in enumerate(self.filling.width) if width >= 1)
         for driver, own in enumerate(self.drive):
             if own < 0:
                 continue
@@ -103,36 +91,10 @@ class _Search:
                     continue
                 cost = fixed + rings[workers | 1 << driver]
                 if cost < bound:
-                    cost += self._least(workers, self.layers, driver, own)
+                    cost += self.filling.least(workers, self.layers, driver, own)
                     if cost < bound:
                         heap.append((cost, count, 0, (driver,), (), workers, fixed))
         return heap
-
-    def _least(self, workers: int, layers: int, driver: int = -1, own: int = 0) -> int:
-        """Lower bound of the computing of `layers` layers: one each, then the fastest are filled."""
-        total, left = self.firsts[workers], layers - workers.bit_count()
-        if left < 0:
-            return BANNED
-        for place, each, more in self.fill:
-            if left == 0:
-                break
-            if workers >> place & 1:
-                take = more
-            elif place == driver:
-                take = own
-            else:
-                continue
-            take = min(take, left)
-            total += take * each
-            left -= take
-        return total if left == 0 else BANNED
-
-    def _rest(self, workers: int, start: int) -> int:
-        """`_least` of these workers for the layers from `start` on."""
-        known = self.rests[start].get(workers)
-        if known is None:
-            known = self.rests[start][workers] = self._least(workers, self.layers - start)
-        return known
 
     def _direct(self, driver: int, workers: int, cost: int) -> Solution | None:
         """Turn a bound into a plan where memory allows it as it is, as it does if layers are equal."""
@@ -149,9 +111,9 @@ class _Search:
             order.append(place)
             counts[place] = 1
         spare = self.layers - len(order) + 1
-        for place in self.by_speed:
+        for place in self.filling.by_speed:
             if place in counts:
-                room = self.drive[driver] if place == driver else self.width[place] - 1
+                room = self.drive[driver] if place == driver else self.filling.width[place] - 1
                 take = min(spare, room)
                 counts[place] += take
                 spare -= take
@@ -160,22 +122,12 @@ class _Search:
             for place in ring:
                 start = ends[-1] if ends else 0
                 end = start + counts[place]
-                if place != driver and self.ends[place][start] < end:
+                if place != driver and self.filling.ends[place][start] < end:
                     break
                 ends.append(end)
             else:
                 return Solution(cost, tuple(self.rows[place] for place in ring), tuple(ends))
         return None
-
-    def _survey(self) -> None:
-        """Look up where the layers end that each device could hold, before the search needs it."""
-        reach, most = self.table.reach, self.limits.worker_most
-        layers = range(self.layers + 1)
-        self.ends = [
-            [reach(memory, start, most[row]) for start in layers]
-            for row, memory in zip(self.rows, self.memory, strict=True)
-        ]
-        self.rests = [{} for _ in layers]
 
     def _start(self, heap: list[Node], node: Node, bound: int) -> None:
         """The driver of a root takes its layers: one node for each count."""
@@ -183,8 +135,8 @@ class _Search:
         driver = order[0]
         way = self._path(driver, left, driver)
         for end in range(self.first[left], min(self.drive[driver], self.layers - count) + 1):
-            spent = fixed + end * self.layer[driver]
-            cost = spent + way + self._rest(left, end)
+            spent = fixed + end * self.filling.layer[driver]
+            cost = spent + way + self.filling.rest(left, end)
             if cost < bound:
                 heappush(heap, (cost, count, -1, order, (end,), left, spent))
 
@@ -196,13 +148,11 @@ class _Search:
             if not left >> place & 1:
                 continue
             rest = left & ~(1 << place)
-            others = rest.bit_count()
-            way = self.hop[last][place] + self.run_ns[place]
+            way = self.hop[last][place] + self.filling.run[place]
             onward = self._path(place, rest, driver)
-            stop = min(self.ends[place][start], self.layers - others)
-            for end in range(max(start + 1, self.first[rest]), stop + 1):
-                paid = spent + way + (end - start) * self.layer[place]
-                cost = paid + onward + self._rest(rest, end)
+            for end in self.filling.stops(place, start, rest):
+                paid = spent + way + (end - start) * self.filling.layer[place]
+                cost = paid + onward + self.filling.rest(rest, end)
                 mark = (driver, rest, place, end)  # what is still to come does not depend on more than this
                 if cost < bound and (paid, count) < seen.get(mark, (BANNED, 0)):
                     seen[mark] = (paid, count)

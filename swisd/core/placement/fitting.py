@@ -16,10 +16,7 @@ def starts(table: Table, rows: Sequence[int], limits: Limits) -> list[int]:
     Layers count from 0; a set that cannot hold even the last one has the number of layers. Hops do not
     matter here, and a device may be left without a layer. Time grows with `2 ** len(rows)`.
     """
-    layers = range(table.layers + 1)
-    begins = [
-        [table.begin(table.memory[row], end, limits.worker_most[row]) for end in layers] for row in rows
-    ]
+    begins = [table.begins(row, limits.worker_most[row]) for row in rows]
     found = [table.layers]
     for places in range(1, 1 << len(rows)):
         first, rest = table.layers, places
@@ -27,8 +24,7 @@ def starts(table: Table, rows: Sequence[int], limits: Limits) -> list[int]:
             bit = rest & -rest
             rest ^= bit
             begin = begins[bit.bit_length() - 1][found[places ^ bit]]
-            if begin < first:
-                first = begin
+            first = min(first, begin)
         found.append(first)
     return found
 

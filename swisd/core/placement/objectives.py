@@ -37,13 +37,17 @@ def feasible(table: Table) -> bool:
     if not table.uniform:
         if not _few(table):
             return search_large(table, limits, quick=True) is not None
-        rows = range(len(table))
-        return fits(table, rows, limits, starts(table, rows, limits))
+        return _fits(table, limits)
     widths = [table.narrowest(row, limits) for row in range(len(table))]
     room = sum(widths)
     return any(
         own >= 0 and room - width + own >= table.layers for own, width in zip(drives, widths, strict=True)
     )
+
+
+def _fits(table: Table, limits: Limits) -> bool:
+    rows = range(len(table))
+    return fits(table, rows, limits, starts(table, rows, limits))
 
 
 def _few(table: Table) -> bool:
@@ -71,21 +75,36 @@ def _least(
 
     None of the thresholds before `low` has one. With `quick`, of many devices any plan under the threshold.
     """
-    high = len(thresholds)
-    best: Solution | None = None
+    few = _few(table)
+    if few and not table.uniform:
+        # Whether memory allows a plan is found sooner than the plan, and mostly decides.
+        low = _smallest(low, len(thresholds), lambda place: _fits(table, limits(thresholds[place])))
+    best: dict[int, Solution | None] = {}
+
+    def holds(place: int) -> bool:
+        best[place] = _search(table, limits(thresholds[place]), quick=True)
+        return best[place] is not None
+
+    place = _smallest(low, len(thresholds), holds)
+    if place == len(thresholds) or quick or few:
+        return best.get(place)
+    return _search(table, limits(thresholds[place]))
+
+
+def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest place from `low` on that holds, as all behind it do; `high` where none does.
+
+    A lower bound is the answer more often than not, so bisection draws away from it slowly.
+    """
     step = 1 if low else high
     while low < high:
-        # A lower bound is the answer more often than not, so bisection draws away from it slowly.
         middle = min(low + step - 1, (low + high) // 2)
         step *= 4
-        found = _search(table, limits(thresholds[middle]), quick=True)
-        if found is None:
-            low = middle + 1
+        if holds(middle):
+            high = middle
         else:
-            best, high = found, middle
-    if best is None or quick or _few(table):
-        return best
-    return _search(table, limits(thresholds[high]))
+            low = middle + 1
+    return high
 
 
 def throughput(table: Table, quick: bool = False) -> Solution | None:

@@ -73,6 +73,7 @@ class Table:
             self.before.append(self.before[-1] + size)
         # Exact searches that were made, by ids and limits; tables of some of the devices share them.
         self.solved: dict[tuple[tuple[str, ...], Limits], Solution | None] = {}
+        self._begins: dict[int, list[int]] = {}  # memory -> see `begins`; any device's, so shared as well
         self._windows: dict[int, int] = {}  # rows -> widest window of layers, where sizes differ
         self.ids: list[str] = []
         self.memory: list[int] = []
@@ -117,12 +118,13 @@ class Table:
         end = bisect_right(self.before, self.before[start] + memory) - 1
         return min(end, start + most, self.layers)
 
-    def begin(self, memory: int, end: int, most: int) -> int:
-        """Where the layers begin that end before layer `end` and fit `memory`, at most `most`."""
-        if memory < 0:
-            return end
-        begin = bisect_left(self.before, self.before[end] - memory)
-        return max(begin, end - most, 0)
+    def begins(self, row: int, most: int) -> list[int]:
+        """By layer: where the layers begin that end before it and fit a device's memory, at most `most`."""
+        memory = max(self.memory[row], 0)
+        known = self._begins.get(memory)
+        if known is None:
+            known = self._begins[memory] = [bisect_left(self.before, total - memory) for total in self.before]
+        return [max(begin, end - most) for end, begin in enumerate(known)]
 
     def driver_reach(self, row: int, limits: Limits) -> int:
         """How many layers a device can run as driver; -1 where it cannot drive."""
