@@ -20,6 +20,7 @@ from swisd.core.errors import BadInput, ModelError, NoSwarm, SwisdError
 from swisd.forge.cards import find_card
 from swisd.forge.pull import fetch_card_model
 from swisd.node.home import Home
+from swisd.node.profiles import remembered
 from swisd.node.settings import Settings, load_settings
 from swisd.store.disk import BlobStore
 from swisd.store.models import ModelIndex
@@ -54,11 +55,11 @@ class Setting:
 
 @contextmanager
 def local_spots(
-    root: Path, model_home: Path, count: int, model: str, quick: bool, tell: Tell
+    root: Path, model_home: Path, count: int, model: str, quick: bool, threads: int, tell: Tell
 ) -> Iterator[list[Spot]]:
     """One local device, and `count` of them on each lane, each swarm with a plan in force over all of them.
 
-    Quick: on direct lanes only. Devices have one thread each. They guess no tokens, so that figures of two
+    Quick: on direct lanes only. Each device has so many threads. They guess no tokens, so that figures of two
     runs, and of llama.cpp beside them, are of the same work. Raises `SessionFailed`.
     """
     wanted: list[tuple[str, Kind, int, str]] = [("one device", "solo", 1, "auto")]
@@ -73,7 +74,7 @@ def local_spots(
                 tell(f"starting {name}")
                 swarm = LocalSwarm(
                     root / str(place), model_home, devices, model=model, lane=lane, objective="spread",
-                    speculation=False,
+                    speculation=False, threads=threads,
                 )  # fmt: skip
                 stack.enter_context(swarm)
                 swarm.wait_plan()
@@ -84,8 +85,10 @@ def local_spots(
 
 
 @asynccontextmanager
-async def local_setting(spots: list[Spot], gguf: Path | None, tell: Tell) -> AsyncIterator[Setting]:
-    """The local swarms, and llama.cpp with one thread as each device has."""
+async def local_setting(
+    spots: list[Spot], gguf: Path | None, threads: int, tell: Tell
+) -> AsyncIterator[Setting]:
+    """The local swarms, and llama.cpp with as many threads as each device has."""
     async with AsyncExitStack() as stack:
         sides, links = [], []
         for spot in spots:
@@ -96,7 +99,7 @@ async def local_setting(spots: list[Spot], gguf: Path | None, tell: Tell) -> Asy
             await side.ready()
             sides.append(side)
             links.append(link)
-        yield await _setting(links[0], sides, [], gguf, 1)
+        yield await _setting(links[0], sides, [], gguf, threads)
 
 
 @asynccontextmanager
@@ -126,7 +129,8 @@ async def running_setting(
             sides.insert(0, solo)
         except SwisdError as error:
             notes.append(f"this device alone is not measured: {error}")
-        threads = settings.device.threads or os.cpu_count() or 1
+        known = remembered(home, link.plan.model, settings.device.threads)  # what the device chose
+        threads = known.threads if known is not None else settings.device.threads or os.cpu_count() or 1
         yield await _setting(link, sides, notes, gguf(model), threads)
 
 

@@ -27,7 +27,7 @@ class Line:
 
 
 class DeviceProcess:
-    """One `swisd up --headless` on loopback with one thread; its words also go to `up.log` in its home.
+    """One `swisd up --headless` on loopback; its words also go to `up.log` in its home.
 
     It has a process group of its own, so that Ctrl-C reaches whoever started it and not the device.
     """
@@ -40,7 +40,7 @@ class DeviceProcess:
         self._news = threading.Condition()
         command = [
             sys.executable, "-c", self.program, "up", "--headless",
-            "--home", str(home), "--name", name, "--threads", "1", "--address", "127.0.0.1", *arguments,
+            "--home", str(home), "--name", name, "--address", "127.0.0.1", *arguments,
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SWISD_")}
         self._process = subprocess.Popen(

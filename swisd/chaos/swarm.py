@@ -28,16 +28,17 @@ PORTS = range(21000, 29000)
 
 
 class LocalSwarm:
-    """`count` devices, one thread each, all with the model on disk by links; use as a context manager.
+    """`count` devices, all with the model on disk by links; use as a context manager.
 
-    `offers` are the bytes that they offer (default: 1 GiB each), `homes[0]` the home of the first host,
-    `asker` a home with key, model and all addresses that runs no device. Raises `SessionFailed` if the
-    devices do not come up.
+    `offers` are the bytes that they offer (default: 1 GiB each), `threads` those of each, `homes[0]` the home
+    of the first host, `asker` a home with key, model and all addresses that runs no device. Raises
+    `SessionFailed` if the devices do not come up.
     """
 
     def __init__(
         self, root: Path, model_home: Path, count: int, *, model: str = "",
         offers: Sequence[int] = (), lane: str = "auto", objective: str = "", speculation: bool = True,
+        threads: int = 1,
     ) -> None:  # fmt: skip
         if not 1 <= count <= len(NAMES):
             raise BadInput(f"{count} devices: choose 1 to {len(NAMES)}")
@@ -48,7 +49,8 @@ class LocalSwarm:
         self._offers = dict(zip(self.names, offers or [1 << 30] * count, strict=True))
         self._settings = f'[swarm]\nlane = "{lane}"\nmulticast = false\n'
         self._settings += f"[device]\nspeculation = {str(speculation).lower()}\n"
-        self._wishes = [*_given("--model", model), *_given("--objective", objective)]
+        self._wishes = ["--threads", str(threads), *_given("--model", model)]
+        self._wishes += _given("--objective", objective)
         self._devices: dict[str, DeviceProcess] = {}
         self._before: list[Line] = []  # what devices said in their former lives
         self._ports = dict(zip(self.names, _free_ports(count), strict=True))

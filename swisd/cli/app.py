@@ -44,7 +44,7 @@ def up(
     model: ModelOption = "",
     objective: Annotated[Objective | None, typer.Option(help="What to plan for.")] = None,
     context: Annotated[int, typer.Option(help="Tokens that all sessions together may hold.", min=0)] = 0,
-    threads: Annotated[int, typer.Option(help="Threads to compute with (default: all cores).", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Threads (default: as many as are fastest).", min=0)] = 0,
     port: Annotated[
         int, typer.Option(help="TCP and UDP port (default 7947, or a free one).", min=0, max=65535)
     ] = 0,
@@ -254,13 +254,16 @@ def bench(
         Path | None, typer.Option(help="The model's GGUF file, to measure llama.cpp beside.")
     ] = None,
     model: ModelOption = "",
+    threads: Annotated[
+        int, typer.Option(help="With --local: threads of each device, and of llama.cpp.", min=1, max=1024)
+    ] = 1,
     json_output: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """How fast the swarm that runs is, or one of local devices: beside one device alone and llama.cpp."""
     from swisd.cli.bench import Wish, run_bench
 
-    run_bench(home, Wish(local, quick, rounds, gguf, model), as_lines=json_output)
+    run_bench(home, Wish(local, quick, rounds, gguf, model, threads), as_lines=json_output)
 
 
 def version(show: bool) -> None:

@@ -29,19 +29,23 @@ from swisd.wire.topics import swarm_id
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to measure. `local`: so many devices made for it, 0: the swarm that runs. `rounds`: 0 as usual."""
+    """What to measure. `local`: so many devices made for it, with so many `threads` each; 0: the swarm that
+    runs. `rounds`: 0 as usual."""
 
     local: int = 0
     quick: bool = False
     rounds: int = 0
     gguf: Path | None = None
     model: str = ""
+    threads: int = 1
 
 
 def run_bench(home: Path | None, wish: Wish, *, as_lines: bool) -> None:
     """Measure, keep the figures in the home's history, and print them."""
     if wish.model and not wish.local:
         raise BadInput("--model is for --local: the swarm that runs has its model")
+    if wish.threads != 1 and not wish.local:
+        raise BadInput("--threads is for --local: the devices of the swarm that runs have theirs")
     if wish.local and os.name != "posix":
         raise BadInput("swisd bench --local needs the signals of a POSIX system")
     if wish.local > len(NAMES):
@@ -69,8 +73,10 @@ def _local(place: Home, root: Path, wish: Wish, work: Work, notes: list[str]) ->
     model = wish.model or model_of(place, load_settings(place.path))
     fetched(place, model)
     gguf = find_gguf(place, model, wish.gguf, wish.quick, notes.append)
-    with local_spots(root, place.path, wish.local, model, wish.quick, say) as spots:
-        return asyncio.run(_report(local_setting(spots, gguf, say), "local", wish, work, notes))
+    with local_spots(root, place.path, wish.local, model, wish.quick, wish.threads, say) as spots:
+        setting = local_setting(spots, gguf, wish.threads, say)
+        where = "local" if wish.threads == 1 else f"local, {wish.threads} threads"
+        return asyncio.run(_report(setting, where, wish, work, notes))
 
 
 def _running(place: Home, root: Path, wish: Wish, work: Work, notes: list[str]) -> Report:

@@ -23,6 +23,7 @@ class DeviceConfig:
     addresses: tuple[str, ...] = ()
     memory_bytes: int = 0
     threads: int = 1
+    fewer: bool = False  # it computes with fewer threads if it measures that these are faster
     platform: str = ""
     version: str = ""
     broker: bool = False

@@ -162,7 +162,8 @@ class Member:
             if profile.head_ms is not None
             else ", no room for the head"
         )
-        out.append(Notice("info", f"measured {profile.layer_ms:.2f} ms a layer{head}"))
+        with_threads = f", {profile.threads} thread(s)" if profile.threads else ""
+        out.append(Notice("info", f"measured {profile.layer_ms:.2f} ms a layer{head}{with_threads}"))
         self.set_profile(profile, out)
         if self._local.state == "measuring":
             self._local.enter("idle")
@@ -175,7 +176,8 @@ class Member:
 
     def set_profile(self, profile: Profile, out: Effects) -> None:
         others = tuple(item for item in self._local.capability.profiles if item.model != profile.model)
-        if update_capability(self._local, profiles=(profile, *others)[:8]):
+        threads = profile.threads or self._local.capability.threads
+        if update_capability(self._local, profiles=(profile, *others)[:8], threads=threads):
             out.append(Publish(self._local.capability))
 
     def profile(self, model: str) -> Profile | None:

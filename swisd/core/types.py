@@ -29,6 +29,7 @@ class Profile:
     One run of a shard with `n` layers over one token is predicted to take
     `run_ms + n * layer_ms (+ embed_ms) (+ head_ms)` milliseconds; a prefill pass of `r` rows takes
     `run_ms + r * n * layer_row_ms`. `head_ms` is None where the head does not fit the memory offered.
+    `threads` is with how many it was measured and computes; 0 where an older version does not say.
     """
 
     model: Sha
@@ -37,6 +38,7 @@ class Profile:
     head_ms: Millis | None
     embed_ms: Millis
     run_ms: Millis
+    threads: Annotated[int, Range(0, 1024)] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,14 @@ class Compute:
     """
 
     def __init__(
-        self, blobs: Path, scratch: Path, threads: int, post: Callable[[Sequence[Event]], None]
+        self, blobs: Path, scratch: Path, counts: Sequence[int], post: Callable[[Sequence[Event]], None]
     ) -> None:
-        self._blobs, self._scratch, self._threads = blobs, scratch, threads
+        """`counts`: numbers of threads to choose from, the greatest first."""
+        self._blobs, self._scratch, self._counts = blobs, scratch, counts
         self._post = post
         self._computing = Hand("compute", waits=True)
         self._loading, self._telling = Hand("load"), Hand("tell")
-        self._shards = Shards(blobs, threads, self._aside, self._back, self._tell)
+        self._shards = Shards(blobs, counts[0], self._aside, self._back, self._tell)
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self.times = HopTimes()
@@ -155,6 +156,10 @@ class Compute:
         self._submit(
             lambda: self._measure(manifest, model, memory_limit), lambda reason: MeasureFailed(model, reason)
         )
+
+    def use_threads(self, count: int) -> None:
+        """Load shards with so many threads from now on; it was measured before that this is the best."""
+        self._submit(lambda: setattr(self._shards, "threads", count), None)
 
     def _drop(self, session: str) -> None:
         self._stepping.line.forget(session)
@@ -270,8 +275,9 @@ class Compute:
         from swisd.runtime.probe import probe
 
         result = probe(
-            manifest, self._blobs, threads=self._threads, memory_limit=memory_limit, scratch=self._scratch
+            manifest, self._blobs, threads=self._counts, memory_limit=memory_limit, scratch=self._scratch
         )
+        self._shards.threads = result.threads
         self._stepping.turn_ms = self._measure_turn()
         return Measured(
             Profile(
@@ -281,6 +287,7 @@ class Compute:
                 head_ms=result.head_ms,
                 embed_ms=result.embed_ms,
                 run_ms=result.run_ms + self._stepping.turn_ms,
+                threads=result.threads,
             )
         )
 

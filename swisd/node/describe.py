@@ -38,6 +38,7 @@ def describe_device(
         addresses=addresses,
         memory_bytes=memory_bytes,
         threads=threads_of(settings),
+        fewer=not settings.device.threads,
         platform=f"{sys.platform} {platform.machine()}"[:64],
         version=__version__,
         broker=broker_available(),
@@ -75,8 +76,17 @@ def best_of(models: Sequence[str]) -> str:
 
 
 def threads_of(settings: Settings) -> int:
-    """Threads to compute with."""
+    """Threads to compute with, at most: as many as are set, else one for each core."""
     return settings.device.threads or min(len(_usable_cores()), 1024)
+
+
+def counts_of(most: int) -> tuple[int, ...]:
+    """Numbers of threads worth a try: all, then half as many at a time.
+
+    Half of the cores may be twins of the others, or slow ones made to save power, and a container may get
+    less of them than it sees. All threads of a pass wait for the slowest.
+    """
+    return tuple(dict.fromkeys(max(most >> halved, 1) for halved in range(most.bit_length())))
 
 
 def _usable_cores() -> set[int]:

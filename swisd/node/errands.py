@@ -94,8 +94,9 @@ class Errands:
                 log.error("no hand for %s", type(effect).__name__)
 
     def _measure(self, model: str) -> None:
-        known = remembered(self._home, model, self._local.config.threads) if self._alone else None
+        known = remembered(self._home, model, self._wanted_threads) if self._alone else None
         if known is not None:
+            self._compute.use_threads(known.threads)
             self._post(Measured(known))
             return
         limit = self._local.capability.memory_bytes
@@ -104,9 +105,14 @@ class Errands:
     def keep(self, profile: Profile) -> None:
         """Remember what was measured, if the disk takes it."""
         try:
-            remember(self._home, profile, self._local.config.threads)
+            remember(self._home, profile, self._wanted_threads)
         except SwisdError as error:
             log.warning("the figures of this device are not kept: %s", error)
+
+    @property
+    def _wanted_threads(self) -> int:
+        config = self._local.config
+        return 0 if config.fewer else config.threads
 
     def on_load_failed(self, event: LoadFailed) -> None:
         """A shard cannot be built: what is still fetched for that plan is for nothing."""

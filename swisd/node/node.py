@@ -51,6 +51,7 @@ from swisd.core.types import Plan
 from swisd.node.company import Sent
 from swisd.node.compute import Compute
 from swisd.node.courier import Courier
+from swisd.node.describe import counts_of
 from swisd.node.drafting import Drafting
 from swisd.node.early import Early
 from swisd.node.errands import Errands
@@ -98,7 +99,8 @@ class Node:
         self.shard_sink: Callable[[str, memoryview], None] | None = None
         self._observer, self._offering = observe, offering
         self._loop = asyncio.get_running_loop()
-        self._compute = Compute(home.blobs, home.path / "scratch", config.threads, self._computed)
+        counts = counts_of(config.threads) if config.fewer else (config.threads,)
+        self._compute = Compute(home.blobs, home.path / "scratch", counts, self._computed)
         self.times = self._compute.times
         self.drafting: Drafting | None = None  # a small model, if this device has one ready
         self._inwards = False  # a frame with one row is being handled

@@ -16,7 +16,7 @@ KEPT = 8
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A profile, and with how many threads it was measured."""
+    """A profile, and how many threads were wanted; 0: those that were found to be the best."""
 
     threads: int
     profile: Profile
@@ -30,10 +30,11 @@ class Measurements:
 
 
 def remembered(home: Home, model: str, threads: int) -> Profile | None:
-    """The last profile of a model (manifest sha256) with so many threads, or None."""
+    """The last profile of a model (manifest sha256) for such a wish, or None."""
     for item in _read(home).items:
         # Without the head's time it was measured in too little memory: there may be more now.
-        if (item.profile.model, item.threads) == (model, threads) and item.profile.head_ms is not None:
+        whole = item.profile.head_ms is not None and item.profile.threads > 0
+        if (item.profile.model, item.threads) == (model, threads) and whole:
             return item.profile
     return None
 

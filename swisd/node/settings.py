@@ -22,7 +22,7 @@ class DeviceSettings:
 
     name: Annotated[str, Text(32)] = ""  # empty: the host name
     memory: Annotated[str, Text(32)] = ""  # empty: three quarters of what is free
-    threads: Annotated[int, Range(0, 1024)] = 0  # 0: all cores
+    threads: Annotated[int, Range(0, 1024)] = 0  # 0: as many as are fastest, up to all cores
     port: Annotated[int, Range(0, 65535)] = 0  # 0: 7947, or any free one if that is taken
     address: Annotated[str, Text(64)] = ""  # empty: all interfaces
     journal: Annotated[str, Text(32)] = ""  # empty: 1/32 of the memory, at most 32 MiB; taken from it

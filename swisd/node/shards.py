@@ -36,7 +36,8 @@ class Shards:
         back: Callable[[Job], None],
         tell: Callable[[Event], None],
     ) -> None:
-        self._blobs, self._threads = blobs, threads
+        self._blobs = blobs
+        self.threads = threads  # of shards that are loaded from now on
         self._aside, self._back, self._tell = aside, back, tell
         self._model = ""
         self._manifest: Manifest | None = None
@@ -168,7 +169,7 @@ class Shards:
         built: Shard | None = None
         reason = ""
         try:
-            built = Shard.load(manifest, *units, self._blobs, threads=self._threads, store=store)
+            built = Shard.load(manifest, *units, self._blobs, threads=self.threads, store=store)
         except SwisdError as error:
             reason = str(error)
         except Exception as error:

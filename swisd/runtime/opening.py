@@ -53,7 +53,10 @@ def open_session(manifest: Manifest, start: int, end: int, blobs: Path, threads:
     # stay in the heap, several times as much.
     options.enable_cpu_mem_arena = True
     options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Between two products of a pass a thread that has gone to sleep costs more than its part of the product
+    # takes; between passes the cores belong to others (docs/log.md, "Threads").
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(blobs))
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

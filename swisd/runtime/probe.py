@@ -1,4 +1,4 @@
-"""How fast is this device with this model: measured with the real shard graphs.
+"""How fast is this device with this model, and with how many threads: measured with the real shard graphs.
 
 Random weights stand in for the real ones, so a device can be measured before it has fetched anything but the
 manifest and the graph. They differ from layer to layer, since ONNX Runtime keeps equal weights once, which
@@ -8,12 +8,14 @@ then stay in the cache: a model of zeros runs in 0.6 of the time.
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swisd.core.errors import DoesNotFit, ModelError, SwisdError
 from swisd.core.model import Manifest
@@ -28,23 +30,33 @@ ENOUGH_BYTES = 160 << 20
 CACHE_BYTES = 48 << 20
 PATTERN_BYTES = 1 << 20
 SECONDS = 0.3  # for each of the four figures
+FASTER = 1.05  # fewer threads must be that much faster: prompts gain from each
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Medians in milliseconds. A shard of n layers takes `run_ms + n * layer_ms` for one token, and for r
-    rows of a prompt `run_ms + r * n * layer_row_ms`; `head_ms` (one row; None if the head does not fit) and
-    `embed_ms` are added where a shard has them."""
+    """Medians in milliseconds, with so many `threads`.
+
+    A shard of n layers takes `run_ms + n * layer_ms` for one token, and for r rows of a prompt
+    `run_ms + r * n * layer_row_ms`; `head_ms` (one row; None if the head does not fit) and `embed_ms` are
+    added where a shard has them.
+    """
 
     layer_ms: float
     layer_row_ms: float
     head_ms: float | None
     embed_ms: float
     run_ms: float
+    threads: int
 
 
-def probe(manifest: Manifest, blobs: Path, *, threads: int, memory_limit: int, scratch: Path) -> ProbeResult:
+def probe(
+    manifest: Manifest, blobs: Path, *, threads: Sequence[int], memory_limit: int, scratch: Path
+) -> ProbeResult:
     """Measure, in about two seconds for a small model. `memory_limit` in bytes bounds what is loaded.
+
+    Of several numbers of `threads`, each less than the one before, the first is taken than which the next
+    one is not clearly faster with one token.
 
     Needs the graph blob in `blobs`; works in a directory of its own under `scratch`, which it removes.
     Raises `DoesNotFit` if not even one layer fits, `ModelError` if the graph blob is missing, `SwisdError` if
@@ -96,14 +108,16 @@ def _stand_in(manifest: Manifest, blobs: Path, directory: Path, units: list[int]
 
 
 class _Probe:
-    def __init__(self, manifest: Manifest, directory: Path, threads: int, memory_limit: int) -> None:
-        self.manifest, self.directory, self.threads = manifest, directory, threads
+    def __init__(self, manifest: Manifest, directory: Path, counts: Sequence[int], memory_limit: int) -> None:
+        self.manifest, self.directory, self.counts = manifest, directory, counts
         self.memory_limit = memory_limit
+        self.threads = counts[0]
         # Between two visits of a layer the rest of the model passes through the cache: so does this.
         whole = manifest.resident_bytes(0, manifest.n_units)
         self._sweep = np.ones(min(CACHE_BYTES, whole) // 8)
 
     def measure(self, layers: int) -> ProbeResult:
+        self._choose_threads(layers)
         one = self._layers(1)[0] if layers > 1 else 0.0
         many, prefill = self._layers(layers)
         layer_ms = (many - one) / (layers - 1) if layers > 1 else many
@@ -114,24 +128,41 @@ class _Probe:
         n_units = self.manifest.n_units
         head = self.manifest.units[-1].resident_bytes
         head_ms = self._flat(n_units - 1, n_units) if head <= self.memory_limit else None
-        return ProbeResult(layer_ms, row_ms, head_ms, self._flat(0, 1), run_ms)
+        return ProbeResult(layer_ms, row_ms, head_ms, self._flat(0, 1), run_ms, self.threads)
+
+    def _choose_threads(self, layers: int) -> None:
+        best = inf
+        for count in self.counts if len(self.counts) > 1 else ():
+            shard = self._load(1, 1 + layers, count)
+            try:
+                token = self._token(shard, 0)
+            finally:
+                shard.close()
+            if token * FASTER > best:
+                break
+            self.threads, best = count, token
 
     def _layers(self, count: int) -> tuple[float, float]:
         """Milliseconds for one token and for a pass of `PREFILL_ROWS`, over `count` layers."""
-        shard = self._load(1, 1 + count)
-        x = np.random.default_rng(1).standard_normal((PREFILL_ROWS, self.manifest.hidden), np.float32)
+        shard = self._load(1, 1 + count, self.threads)
+        x = self._made_up(PREFILL_ROWS)
         try:
             passes = _median(lambda: shard.run([Slot("probe", 0, PREFILL_ROWS, 0)], x), 0.5 * SECONDS)
-            tokens = _median(
-                lambda: shard.run([Slot("probe", PREFILL_ROWS, 1, 1)], x[:1]), SECONDS, self._flush
-            )
+            token = self._token(shard, PREFILL_ROWS)
             self._try(shard)
         finally:
             shard.close()
-        return tokens, passes
+        return token, passes
+
+    def _token(self, shard: Shard, position: int) -> float:
+        x = self._made_up(1)
+        return _median(lambda: shard.run([Slot("probe", position, 1, 1)], x), SECONDS, self._flush)
+
+    def _made_up(self, rows: int) -> NDArray[np.float32]:
+        return np.random.default_rng(1).standard_normal((rows, self.manifest.hidden), np.float32)
 
     def _flat(self, start: int, end: int) -> float:
-        shard = self._load(start, end)
+        shard = self._load(start, end, self.threads)
         x = np.zeros(1, np.int64) if start == 0 else np.ones((1, self.manifest.hidden), np.float32)
         try:
             self._try(shard)
@@ -139,9 +170,9 @@ class _Probe:
         finally:
             shard.close()
 
-    def _load(self, start: int, end: int) -> Shard:
+    def _load(self, start: int, end: int, threads: int) -> Shard:
         store = KvStore(self.manifest, CONTEXT)
-        return Shard.load(self.manifest, start, end, self.directory, threads=self.threads, store=store)
+        return Shard.load(self.manifest, start, end, self.directory, threads=threads, store=store)
 
     def _try(self, shard: Shard) -> None:
         """Find out now what would hold up a first answer later: whether passes may serve several steps."""

@@ -28,9 +28,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_local_devices_are_measured_and_remembered(home: Path) -> None:
-    done = run(["bench", "--local", "2", "--quick", "--json", "--home", str(home)])
+    done = run(["bench", "--local", "2", "--threads", "2", "--quick", "--json", "--home", str(home)])
     report: dict[str, Any] = json.loads(done.stdout)
     solo, swarm = report["sides"]
+    assert report["where"] == "local, 2 threads"
     assert (solo["kind"], swarm["kind"], swarm["lane"]) == ("solo", "swarm", "tcp")
     assert swarm["shape"].startswith("2 devices")
     for side in (solo, swarm):

@@ -24,7 +24,8 @@ def test_without_a_swarm_it_says_how_to_measure_local_devices(swisd: Run, home: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--model", "fake-4x16"), "--local"), (("--local", "17"), "local"), (("--rounds", "-1"), "rounds"),
+        (("--model", "fake-4x16"), "--local"), (("--threads", "2"), "--local"),
+        (("--local", "17"), "local"), (("--rounds", "-1"), "rounds"),
         (("--local", "1", "--gguf", "/nowhere/m.gguf"), "there is no file /nowhere/m.gguf"),
     ],
 )  # fmt: skip

@@ -51,8 +51,9 @@ def a_profile(
     run_ms: float = 0.5,
     layer_row_ms: float = 1.0,
     model: str = MODEL,
+    threads: int = 1,
 ) -> Profile:
-    return Profile(model, layer_ms, layer_row_ms, head_ms, embed_ms, run_ms)
+    return Profile(model, layer_ms, layer_row_ms, head_ms, embed_ms, run_ms, threads)
 
 
 def a_device(

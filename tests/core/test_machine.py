@@ -142,9 +142,11 @@ def test_a_model_in_the_digest_is_described_then_measured_then_told():
     assert kinds(effects, MeasureCompute) == [MeasureCompute(MODEL)]
     assert [beat.state for beat in said(effects, Beat)] == ["measuring"]  # type: ignore[union-attr]
     assert kinds(node.hear(9, a_digest(model=MODEL)), MeasureCompute) == []
-    effects = node.do(Measured(a_profile()))
+    effects = node.do(Measured(a_profile(threads=3)))
     (capability,) = said(effects, Capability)
-    assert capability.profiles == (a_profile(),)  # type: ignore[union-attr]
+    assert capability.profiles == (a_profile(threads=3),)  # type: ignore[union-attr]
+    assert capability.threads == 3  # type: ignore[union-attr]
+    assert "3 thread(s)" in kinds(effects, Notice)[0].text
     assert [beat.state for beat in said(effects, Beat)] == ["idle"]  # type: ignore[union-attr]
     assert kinds(node.hear(9, a_digest(model=MODEL)), MeasureCompute) == []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def install_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards and probes that need no model and no ONNX Runtime."""
     from swisd.runtime import probe, shard
 
-    def measured(manifest: Manifest, blobs: Path, **_: Any) -> probe.ProbeResult:
-        return probe.ProbeResult(layer_ms=1.0, layer_row_ms=0.5, head_ms=1.0, embed_ms=0.1, run_ms=0.1)
+    def measured(manifest: Manifest, blobs: Path, *, threads: Sequence[int], **_: Any) -> probe.ProbeResult:
+        return probe.ProbeResult(
+            layer_ms=1.0, layer_row_ms=0.5, head_ms=1.0, embed_ms=0.1, run_ms=0.1, threads=threads[-1]
+        )
 
     monkeypatch.setattr(shard, "Shard", fake.FakeShard)
     monkeypatch.setattr(probe, "probe", measured)

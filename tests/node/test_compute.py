@@ -49,7 +49,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.compute = Promptly(folder / "blobs", folder / "scratch", 1, self._take)
+        self.compute = Promptly(folder / "blobs", folder / "scratch", (4, 2), self._take)
 
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -205,6 +205,33 @@ async def test_measuring_gives_a_profile(bench: Bench) -> None:
     bench.compute.measure(MANIFEST, "aa" * 32, MIB)
     event = await bench.next()
     assert isinstance(event, Measured) and event.profile.model == "aa" * 32 and event.profile.layer_ms == 1.0
+
+
+async def test_shards_are_loaded_with_the_threads_that_were_found_best(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+    load = FakeShard.load
+
+    def noted(*arguments: Any, threads: int, **more: Any) -> FakeShard:
+        loaded.append(threads)
+        return load(*arguments, threads=threads, **more)
+
+    monkeypatch.setattr(shard.Shard, "load", noted)
+
+    async def load_again() -> None:
+        bench.compute.keep(())
+        bench.load(WHOLE)
+        assert isinstance(await bench.next(), ShardsLoaded)
+
+    await load_again()
+    bench.compute.measure(MANIFEST, MODEL, MIB)  # the stand-in finds the fewest best
+    event = await bench.next()
+    assert isinstance(event, Measured) and event.profile.threads == 2
+    await load_again()
+    bench.compute.use_threads(1)  # as was measured another time
+    await load_again()
+    assert loaded == [4, 2, 1]
 
 
 async def test_steps_that_wait_when_the_device_leaves_are_dropped(

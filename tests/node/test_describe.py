@@ -14,7 +14,7 @@ from swisd.core.checked import from_json, to_json
 from swisd.core.local import capability_of
 from swisd.core.types import Capability
 from swisd.node import describe, memory
-from swisd.node.describe import describe_device, model_of, models_in
+from swisd.node.describe import counts_of, describe_device, model_of, models_in
 from swisd.node.home import Home
 from swisd.node.settings import DEFAULT_MODEL, Settings
 from swisd.runtime.fake import fake_manifest, write_fake_blobs
@@ -40,6 +40,7 @@ def test_the_home_and_the_settings_are_in_it(tmp_path: Path) -> None:
     assert (config.memory_bytes, config.journal_bytes, config.spares) == (64 * MIB, MIB, True)
     assert (config.device, config.rank) == (home.identity().device, home.identity().since)
     assert (config.name, config.threads, config.model_id, config.claims) == ("ann", 3, "tiny", "never")
+    assert not config.fewer
     assert config.min_context == config.context == 100  # no plan may be asked for more than there is to be
 
 
@@ -74,7 +75,15 @@ def test_what_it_says_is_a_message_that_others_read(tmp_path: Path, monkeypatch:
     config = describe_device(Home(tmp_path), Settings(), claims="at once", memory_bytes=MIB)
     said = capability_of(config)
     assert from_json(Capability, to_json(said)) == said
-    assert config.threads == 1024
+    assert config.threads == 1024 and config.fewer
+
+
+@pytest.mark.parametrize(
+    ("most", "counts"), [(1, (1,)), (2, (2, 1)), (6, (6, 3, 1)), (12, (12, 6, 3, 1)), (1024, None)]
+)
+def test_numbers_of_threads_to_try_halve_down_to_one(most: int, counts: tuple[int, ...] | None) -> None:
+    found = counts_of(most)
+    assert found == counts if counts else (found[0], found[-1], len(found)) == (1024, 1, 11)
 
 
 @given(asked=AMOUNTS, free=AMOUNTS, held=AMOUNTS)

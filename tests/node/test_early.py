@@ -170,7 +170,7 @@ async def test_a_row_that_was_served_meanwhile_does_not_run_again(
     """It comes while another's long prompt runs, and has its turn between two slices of that."""
     install_runtime(monkeypatch)
     events: asyncio.Queue[Event] = asyncio.Queue()
-    compute = Compute(tmp_path, tmp_path / "scratch", 1, lambda some: [*map(events.put_nowait, some)])
+    compute = Compute(tmp_path, tmp_path / "scratch", (1,), lambda some: [*map(events.put_nowait, some)])
     compute.make_room(load := LoadShards(7, "aa" * 32, (UNITS,), (), 128), MANIFEST)
     compute.load(load, MANIFEST)
     passes: list[tuple[str, int]] = []

@@ -57,7 +57,7 @@ class Office:
         config = DeviceConfig(ME, 1, "me", memory_bytes=1 << 30)
         self.local = Local(config, capability_of(config))
         self.supply = Supply(model.home.blobs, model.home.models, KEY, ME)
-        self.compute = Promptly(model.home.blobs, model.home.path / "scratch", 1, self._computed)
+        self.compute = Promptly(model.home.blobs, model.home.path / "scratch", (1,), self._computed)
         self.errands = Errands(
             self.local, model.home, self.supply, self.compute, self.events.append, self.notices.append,
             alone=alone,
@@ -233,10 +233,12 @@ async def test_measuring_alone_uses_what_is_remembered(
     fake_home: FakeModel, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_runtime(monkeypatch)
-    for alone, head_ms, known in ((True, 5.0, True), (True, None, False), (False, 5.0, False)):
+    for alone, head_ms, threads, known in (
+        (True, 5.0, 1, True), (True, None, 1, False), (True, 5.0, 0, False), (False, 5.0, 1, False),
+    ):  # fmt: skip
         office = Office(fake_home, alone=alone)
         office.local.manifests[fake_home.sha] = fake_home.manifest
-        remember(fake_home.home, Profile(fake_home.sha, 77.0, 1.0, head_ms, 1.0, 1.0), 1)
+        remember(fake_home.home, Profile(fake_home.sha, 77.0, 1.0, head_ms, 1.0, 1.0, threads), 1)
         office.errands.do(MeasureCompute(fake_home.sha))
         await until(lambda office=office: office.of(Measured))
         assert (office.of(Measured)[0].profile.layer_ms == 77.0) == known
