@@ -22,6 +22,7 @@ class Kept:
     ran: dict[int, int] = field(default_factory=dict)  # stage -> the step after the last one that has run
     least: int = 0  # steps below were given up by the driver
     parked: bool = False  # it ended; its rows are for others
+    listed: float = 0.0  # when its driver last said that it runs
 
     def roll_back(self) -> None:
         """What waits will not run."""
@@ -207,12 +208,18 @@ class Caches:
             del held[gone[-1]], self._sessions[gone[-1]]
         return gone
 
+    def list_running(self, sessions: Iterable[str], now: float) -> None:
+        """These run, though their rows may be in line elsewhere."""
+        for session in sessions:
+            if (kept := self._sessions.get(session)) is not None:
+                kept.listed = now
+
     def silent(self, now: float, seconds: float) -> list[str]:
         """Sessions of which nothing was heard for so long; those that ended are kept longer."""
         return [
             session
             for session, kept in self._sessions.items()
-            if now - kept.heard > seconds + deadlines.PARKED * kept.parked
+            if now - max(kept.heard, kept.listed) > seconds + deadlines.PARKED * kept.parked
         ]
 
     def _known(self, session: str, now: float) -> Kept:

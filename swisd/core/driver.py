@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from swisd.core import deadlines
 from swisd.core.admission import Admission, changed
-from swisd.core.effects import Activation, CancelTimer, Publish
+from swisd.core.effects import CancelTimer, Publish
 from swisd.core.events import DraftMade, StepDone
 from swisd.core.feeding import Feeding
 from swisd.core.local import Effects, Local
@@ -12,6 +12,7 @@ from swisd.core.messages import Ask, Out, Repair, SessionView
 from swisd.core.parked import LEAST, Prefix
 from swisd.core.recovery import Recovery
 from swisd.core.rounds import Rounds
+from swisd.core.rows import Activation
 from swisd.core.session import READ_AGAIN, Session
 from swisd.core.sessions import Sessions
 from swisd.core.types import Plan, Scores

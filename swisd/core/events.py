@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from swisd.core.effects import Activation, KvRows, Work
 from swisd.core.messages import Message
 from swisd.core.model import Manifest
+from swisd.core.rows import Activation, KvRows, Work
 from swisd.core.types import Holding, HopParts, PeerLink, Profile, Scores, Units
 
 

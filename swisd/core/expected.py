@@ -9,18 +9,9 @@ behind those that count, and the next one takes its place.
 
 from dataclasses import dataclass
 
-from swisd.core.effects import (
-    Activation,
-    CancelTimer,
-    Effect,
-    Notice,
-    Publish,
-    RunStep,
-    SendFrame,
-    SetTimer,
-    Work,
-)
+from swisd.core.effects import CancelTimer, Effect, Notice, Publish, RunStep, SendFrame, SetTimer
 from swisd.core.events import FrameArrived
+from swisd.core.rows import Activation, Work
 
 HARMLESS = (Publish, SendFrame, SetTimer, CancelTimer, Notice)  # they touch neither caches nor plan
 

@@ -1,11 +1,12 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
 from swisd.core.drafts import worth
-from swisd.core.effects import Activation, Draft, Following, Sample, Score, SetTimer
+from swisd.core.effects import Draft, SetTimer
 from swisd.core.events import DraftMade, StepDone
 from swisd.core.local import Effects, Local
 from swisd.core.passes import Pass
 from swisd.core.rounds import Rounds
+from swisd.core.rows import Activation, Following, Sample, Score
 from swisd.core.session import Session
 from swisd.core.sessions import Sessions
 from swisd.core.types import Plan, Slot

@@ -2,11 +2,12 @@
 
 from swisd.core import deadlines
 from swisd.core.caches import Caches
-from swisd.core.effects import Activation, DropSession, ForkKv, GiveUp
+from swisd.core.effects import DropSession, ForkKv, GiveUp
 from swisd.core.events import StepDone
 from swisd.core.journal import Journal
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Held
+from swisd.core.rows import Activation
 from swisd.core.shards import Stages
 from swisd.core.types import Slot, Stage, Units
 
@@ -105,8 +106,10 @@ class HeldRows:
         self.caches.park(session, now)
 
     def sweep(self, now: float, out: Effects) -> None:
-        """Free sessions whose driver fell silent."""
+        """Free sessions whose driver fell silent. Of one that waits elsewhere the host says that it runs."""
         self.caches.forget_ended(now)
+        if self._local.connected and (digest := self._local.digest) is not None:
+            self.caches.list_running((view.session for view in digest.sessions), now)
         for session in self.caches.silent(now, deadlines.IDLE_SESSION):
             self._forget(session, out)
 

@@ -3,14 +3,7 @@
 from dataclasses import replace
 
 from swisd.core import deadlines
-from swisd.core.effects import (
-    GetManifest,
-    MeasureCompute,
-    MeasureLinks,
-    Notice,
-    Publish,
-    SetTimer,
-)
+from swisd.core.effects import GetManifest, MeasureCompute, MeasureLinks, Notice, Publish, SetTimer
 from swisd.core.events import LinksMeasured, Measured, MeasureFailed, OfferChanged
 from swisd.core.local import Effects, Local, update_capability
 from swisd.core.messages import Beat, Digest, Gone, SessionView

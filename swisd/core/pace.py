@@ -3,9 +3,9 @@
 from collections import deque
 from statistics import median
 
-from swisd.core.effects import Activation
 from swisd.core.events import StepDone
 from swisd.core.model import Manifest
+from swisd.core.rows import Activation
 from swisd.core.shards import Stages
 from swisd.core.types import Profile
 

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from swisd.core import deadlines
 from swisd.core.attempt import Attempt
 from swisd.core.blame import Blame, holder
-from swisd.core.effects import Activation, CancelTimer, Notice, Publish, SetTimer
+from swisd.core.effects import CancelTimer, Notice, Publish, SetTimer
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Held, Repair
 from swisd.core.parked import Prefix
 from swisd.core.replay import reachable, spans
 from swisd.core.rerun import Rerun, Reruns
+from swisd.core.rows import Activation
 from swisd.core.session import READ_AGAIN, Session
 from swisd.core.types import Plan
 

@@ -1,8 +1,9 @@
 """A device helps a driver that brings a session back: it says what it holds of it, and sends rows again."""
 
-from swisd.core.effects import Activation, GiveUp, Publish
+from swisd.core.effects import GiveUp, Publish
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Repair
+from swisd.core.rows import Activation
 from swisd.core.types import Plan, Slot
 from swisd.core.worker import Worker
 

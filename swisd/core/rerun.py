@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from swisd.core import deadlines
-from swisd.core.effects import Activation, Publish
+from swisd.core.effects import Publish
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Held, Repair
 from swisd.core.replay import Span
+from swisd.core.rows import Activation
 from swisd.core.session import Session
 from swisd.core.types import Plan, Slot, Stage
 

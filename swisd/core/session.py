@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swisd.core.drafts import Drafted
-from swisd.core.effects import Sample, Score
 from swisd.core.history import History, history, together
 from swisd.core.lookup import REACH, Lookup
 from swisd.core.messages import Ask, Out
 from swisd.core.passes import Pass, all_passes
+from swisd.core.rows import Sample, Score
 from swisd.core.types import FinishReason, Slot
 
 READ_AGAIN = "what was said before is held no more and read again"

@@ -1,7 +1,7 @@
 """What becomes of rows on this device: they come, steps run them and end, keys and values move."""
 
 from swisd.core.driver import Driver
-from swisd.core.effects import TO_THE_END, Activation, DropSession, Effect, GiveUp, RunStep, Work, given_up
+from swisd.core.effects import DropSession, Effect, GiveUp, RunStep, given_up
 from swisd.core.events import (
     FrameArrived,
     FrameLost,
@@ -13,6 +13,7 @@ from swisd.core.events import (
     StepFailed,
 )
 from swisd.core.local import Effects, Local
+from swisd.core.rows import TO_THE_END, Activation, Work
 from swisd.core.service import Service
 from swisd.core.worker import Worker
 

@@ -3,24 +3,14 @@
 from collections.abc import Iterable
 
 from swisd.core import deadlines
-from swisd.core.effects import (
-    TO_THE_END,
-    Activation,
-    Following,
-    Notice,
-    Publish,
-    RunStep,
-    Sample,
-    Score,
-    SendFrame,
-    Work,
-)
+from swisd.core.effects import Notice, Publish, RunStep, SendFrame
 from swisd.core.events import FrameArrived, FrameLost, LinkLost, StepDone, StepFailed
 from swisd.core.held import HeldRows
 from swisd.core.local import Effects, Local
 from swisd.core.messages import Call, Repair
 from swisd.core.pace import Pace
 from swisd.core.place import Place, place_of
+from swisd.core.rows import TO_THE_END, Activation, Following, Sample, Score, Work
 from swisd.core.shards import Stages
 from swisd.core.types import Plan, Slot, Stage, Units
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from swisd.core.effects import Activation, KvRows
+from swisd.core.rows import Activation, KvRows
 from swisd.wire.frames import MAX_SLOTS
 
 Sent = Activation | KvRows

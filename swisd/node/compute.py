@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from swisd.core.effects import ForkKv, GiveUp, KvRows, LoadShards, ReadKv, RunStep
+from swisd.core.effects import ForkKv, GiveUp, LoadShards, ReadKv, RunStep
 from swisd.core.events import (
     Event,
     KvFailed,
@@ -21,6 +21,7 @@ from swisd.core.events import (
 )
 from swisd.core.expected import Coming
 from swisd.core.model import MAX_UNITS, Manifest
+from swisd.core.rows import KvRows
 from swisd.core.types import Profile, Units
 from swisd.node.hand import Hand, Job
 from swisd.node.hops import HopTimes, clock

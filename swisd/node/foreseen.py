@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from swisd.core.effects import RunStep, Sample
+from swisd.core.effects import RunStep
 from swisd.core.events import Event, StepDone
+from swisd.core.rows import Sample
 from swisd.core.types import Slot, Units
 
 if TYPE_CHECKING:

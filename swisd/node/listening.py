@@ -8,9 +8,10 @@ whatever is done afterwards takes its time. The loop hears of it while it is com
 import logging
 from collections.abc import Callable
 
-from swisd.core.effects import Activation, RunStep
+from swisd.core.effects import RunStep
 from swisd.core.events import FrameArrived
 from swisd.core.expected import Coming, with_rows
+from swisd.core.rows import Activation
 from swisd.node.hand import Hand
 from swisd.node.hops import HopTimes, clock
 from swisd.node.rows import flat, template_of

@@ -14,7 +14,6 @@ from swisd.core.effects import (
     ForkKv,
     GiveUp,
     Knock,
-    KvRows,
     Lead,
     MoveBus,
     Notice,
@@ -47,6 +46,7 @@ from swisd.core.events import (
 )
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Digest, Message
+from swisd.core.rows import KvRows
 from swisd.core.types import Plan
 from swisd.node.company import Sent
 from swisd.node.compute import Compute

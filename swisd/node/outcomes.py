@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swisd.core.effects import Sample, Score
+from swisd.core.rows import Sample, Score
 from swisd.core.types import Scores, Slot
 from swisd.runtime.sampling import sample
 from swisd.runtime.scoring import score

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from swisd.core.effects import TO_THE_END, Activation, KvRows
 from swisd.core.events import FrameArrived, KvArrived
 from swisd.core.model import MAX_UNITS
+from swisd.core.rows import TO_THE_END, Activation, KvRows
 from swisd.core.types import Slot
 from swisd.node.company import parted
 from swisd.wire.frames import MAX_ROWS, Dtype, Frame, FrameKind

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swisd.core.effects import Activation, RunStep
+from swisd.core.effects import RunStep
 from swisd.core.events import Event, StepDone
+from swisd.core.rows import Activation
 from swisd.core.types import Slot, Units
 from swisd.node.foreseen import Foreseen, done, row_behind
 from swisd.node.outcomes import outcome, outcomes

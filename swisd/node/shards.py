@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swisd.core.effects import ForkKv, KvRows, LoadShards, ReadKv
+from swisd.core.effects import ForkKv, LoadShards, ReadKv
 from swisd.core.errors import ModelError, SwisdError
 from swisd.core.events import Event, LoadFailed, LoadProgress, ShardsLoaded
 from swisd.core.model import Manifest
+from swisd.core.rows import KvRows
 from swisd.core.types import Units
 from swisd.node.hand import Job
 from swisd.runtime import heap

@@ -8,7 +8,6 @@ from swisd.core.effects import (
     DropSession,
     ForkKv,
     KeepShards,
-    KvRows,
     LoadShards,
     ReadKv,
     RunStep,
@@ -19,6 +18,7 @@ from swisd.core.effects import (
 from swisd.core.events import KvFailed, KvRead, StepDone, StepFailed
 from swisd.core.expected import is_asked
 from swisd.core.model import MAX_UNITS
+from swisd.core.rows import KvRows
 
 if TYPE_CHECKING:
     from swisd.sim.hands import Device, Hands

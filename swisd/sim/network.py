@@ -8,8 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from swisd.core.checked import Malformed
-from swisd.core.effects import Activation, KvRows
 from swisd.core.events import Dropped, FrameArrived, KvArrived
+from swisd.core.rows import Activation, KvRows
 from swisd.core.types import Slot
 from swisd.sim.invariants import Violation
 from swisd.wire.envelope import Foreign, open_sealed, seal

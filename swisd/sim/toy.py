@@ -10,9 +10,9 @@ token of its row in its lowest bits.
 
 from dataclasses import dataclass, field
 
-from swisd.core.effects import Activation, Sample, Score
 from swisd.core.history import together
 from swisd.core.model import Blob, Manifest, Unit
+from swisd.core.rows import Activation, Sample, Score
 from swisd.core.types import Scores, Units
 
 MIX = 0x9E3779B97F4A7C15

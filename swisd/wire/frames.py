@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swisd.core.checked import Malformed
-from swisd.core.effects import TO_THE_END
+from swisd.core.rows import TO_THE_END
 from swisd.core.types import Slot
 
 MAGIC = b"SWF2"

@@ -8,25 +8,20 @@ from desk import Desk
 from test_worker import DRIVER, MINE, RING, Bench, kinds
 
 from swisd.core.effects import (
-    TO_THE_END,
-    Activation,
     DropSession,
     Effect,
-    Following,
     ForkKv,
     GiveUp,
     KeepShards,
-    KvRows,
     Notice,
     RunStep,
-    Sample,
     SetTimer,
-    Work,
     WriteKv,
 )
 from swisd.core.events import FrameArrived, Received, StepDone
 from swisd.core.expected import Expected, is_asked
 from swisd.core.messages import Repair
+from swisd.core.rows import TO_THE_END, Activation, Following, KvRows, Sample, Work
 from swisd.core.types import SamplingParams, Slot
 
 A, B = "a" * 16, "b" * 16

@@ -4,9 +4,9 @@ from builders import a_start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swisd.core.effects import Sample
 from swisd.core.lookup import REACH
 from swisd.core.passes import Pass
+from swisd.core.rows import Sample
 from swisd.core.session import Session
 from swisd.core.types import SamplingParams, Slot
 

@@ -24,14 +24,11 @@ from strategies import MESSAGES, records
 
 from swisd.core import deadlines
 from swisd.core.effects import (
-    TO_THE_END,
-    Activation,
     CancelTimer,
     Effect,
     GetManifest,
     KeepShards,
     Knock,
-    KvRows,
     Lead,
     LoadShards,
     MeasureCompute,
@@ -44,7 +41,6 @@ from swisd.core.effects import (
     SendFrame,
     SendKv,
     SetTimer,
-    Work,
     WriteKv,
 )
 from swisd.core.events import (
@@ -80,6 +76,7 @@ from swisd.core.events import (
 )
 from swisd.core.machine import NodeMachine
 from swisd.core.messages import Ask, Beat, Call, Digest, Gone, Held, MemberView, Out, Repair, SessionView
+from swisd.core.rows import TO_THE_END, Activation, KvRows, Work
 from swisd.core.types import Capability, Holding, PeerLink, Plan, Scores, Slot, Spare
 from swisd.wire.messages import decode_message, encode_message, topic_of
 

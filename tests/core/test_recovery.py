@@ -7,7 +7,7 @@ from builders import MODEL, a_config, a_manifest, a_plan, a_start, an_id, said
 
 from swisd.core import deadlines
 from swisd.core.attempt import Attempt
-from swisd.core.effects import TO_THE_END, Effect, Publish, RunStep, SendFrame, SetTimer
+from swisd.core.effects import Effect, Publish, RunStep, SendFrame, SetTimer
 from swisd.core.events import (
     BusChanged,
     FrameArrived,
@@ -23,6 +23,7 @@ from swisd.core.messages import Call, Held, Out, Repair
 from swisd.core.recovery import MAX_TRIES
 from swisd.core.replay import STATELESS
 from swisd.core.rerun import Rerun
+from swisd.core.rows import TO_THE_END
 from swisd.core.session import Session
 from swisd.core.types import Plan
 

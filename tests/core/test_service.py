@@ -45,7 +45,7 @@ class Bench:
         return self.do(ShardsLoaded(newest.epoch, units, 1))
 
     def rows(self, step: int, epoch: int = 5, position: int | None = None) -> list[RunStep]:
-        from swisd.core.effects import Activation
+        from swisd.core.rows import Activation
 
         at = step if position is None else position
         rows = Activation(epoch, 0, 1, (Slot("a" * 16, step, at, 1, 1),), 1, (7,))

@@ -5,8 +5,8 @@ from builders import a_start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swisd.core.effects import Sample, Score
 from swisd.core.passes import CHUNK, chunk_sizes
+from swisd.core.rows import Sample, Score
 from swisd.core.session import Session
 from swisd.core.types import SamplingParams
 

@@ -4,8 +4,9 @@ import pytest
 from builders import a_plan, a_start
 from desk import Desk
 
-from swisd.core.effects import Effect, Following, RunStep
+from swisd.core.effects import Effect, RunStep
 from swisd.core.events import Received, StepDone
+from swisd.core.rows import Following
 from swisd.core.types import SamplingParams
 from swisd.node.foreseen import row_behind
 

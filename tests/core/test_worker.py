@@ -7,8 +7,6 @@ from builders import MODEL, a_config, a_manifest, a_plan, an_id, said
 
 from swisd.core import deadlines
 from swisd.core.effects import (
-    TO_THE_END,
-    Activation,
     DropSession,
     Effect,
     GiveUp,
@@ -18,9 +16,9 @@ from swisd.core.effects import (
     Publish,
     RunStep,
     SendFrame,
-    Work,
 )
 from swisd.core.events import (
+    BusChanged,
     FrameArrived,
     FrameLost,
     LoadFailed,
@@ -33,7 +31,8 @@ from swisd.core.events import (
     Timer,
 )
 from swisd.core.machine import NodeMachine
-from swisd.core.messages import Ask, Beat, Held, Repair
+from swisd.core.messages import Ask, Beat, Digest, Held, Repair, SessionView
+from swisd.core.rows import TO_THE_END, Activation, Work
 from swisd.core.types import Plan, Slot
 
 RING = a_plan((0, 2, 1), (2, 4, 2), (4, 6, 1), epoch=5)
@@ -281,6 +280,19 @@ def test_a_session_whose_driver_fell_silent_is_freed():
     bench.now += deadlines.IDLE_SESSION
     assert not kinds(bench.do(Timer("beat")), DropSession)
     bench.now += 1
+    assert kinds(bench.do(Timer("beat")), DropSession) == [DropSession("a" * 16)]
+
+
+def test_a_session_that_waits_in_a_long_line_elsewhere_is_kept_while_the_host_says_that_it_runs():
+    bench = Bench()
+    bench.frame()
+    digest = Digest(DRIVER, 5, 1, (), (SessionView("a" * 16, an_id(7), 3, 0, 0.0),))
+    bench.do(BusChanged(True)), bench.do(Received(DRIVER, digest))
+    for _ in range(4):
+        bench.now += deadlines.IDLE_SESSION
+        assert not kinds(bench.do(Timer("beat")), DropSession)
+    bench.do(BusChanged(False, "cable"))  # what the host said last is no news
+    bench.now += deadlines.IDLE_SESSION + 1
     assert kinds(bench.do(Timer("beat")), DropSession) == [DropSession("a" * 16)]
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from swisd.core.effects import Activation, KvRows
 from swisd.core.events import FrameArrived
+from swisd.core.rows import Activation, KvRows
 from swisd.core.types import Slot
 from swisd.node.company import companies, joined, parted
 from swisd.node.rows import arrived, frame_of

@@ -9,15 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import (
-    Activation,
-    GiveUp,
-    LoadShards,
-    RunStep,
-    Sample,
-    Score,
-    Work,
-)
+from swisd.core.effects import GiveUp, LoadShards, RunStep
 from swisd.core.errors import ModelError
 from swisd.core.events import (
     Event,
@@ -29,6 +21,7 @@ from swisd.core.events import (
     StepDone,
     StepFailed,
 )
+from swisd.core.rows import Activation, Sample, Score, Work
 from swisd.core.types import SamplingParams, Slot, Units
 from swisd.runtime import fake, probe, shard
 from swisd.runtime.fake import FakeShard, fake_manifest

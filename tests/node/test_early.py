@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, Following, LoadShards, RunStep, Sample, Work
+from swisd.core.effects import LoadShards, RunStep
 from swisd.core.events import Event, LoadProgress, ShardsLoaded, StepDone, StepFailed
+from swisd.core.rows import Activation, Following, Sample, Work
 from swisd.core.types import SamplingParams, Slot
 from swisd.node.compute import Compute
 from swisd.runtime.fake import FakeShard

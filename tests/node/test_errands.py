@@ -12,7 +12,6 @@ from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
     GetManifest,
     KeepShards,
-    KvRows,
     LoadShards,
     MeasureCompute,
     MeasureLinks,
@@ -35,6 +34,7 @@ from swisd.core.events import (
     ShardsLoaded,
 )
 from swisd.core.local import Local, capability_of
+from swisd.core.rows import KvRows
 from swisd.core.types import Profile, Units
 from swisd.node import errands as errands_module
 from swisd.node.errands import Errands

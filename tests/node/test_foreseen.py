@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, Following, LoadShards, RunStep, Sample, Score, Work
+from swisd.core.effects import LoadShards, RunStep
 from swisd.core.errors import ModelError
 from swisd.core.events import Event, LoadProgress, StepDone, StepFailed
+from swisd.core.rows import Activation, Following, Sample, Score, Work
 from swisd.core.types import SamplingParams, Slot
 from swisd.node import outcomes
 from swisd.node.hops import HopTimes
@@ -263,7 +264,7 @@ async def test_compute_forgets_what_ran_ahead_before_it_does_anything_else(
     install_runtime(monkeypatch)
     events: asyncio.Queue[Event] = asyncio.Queue()
     compute = Promptly(
-        tmp_path / "blobs", tmp_path / "scratch", 1, lambda some: [*map(events.put_nowait, some)]
+        tmp_path / "blobs", tmp_path / "scratch", (1,), lambda some: [*map(events.put_nowait, some)]
     )
 
     async def answer() -> Event:

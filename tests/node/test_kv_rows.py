@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swisd.core.effects import KvRows, LoadShards, ReadKv
+from swisd.core.effects import LoadShards, ReadKv
 from swisd.core.events import KvFailed, KvRead, ShardsLoaded, StepDone, StepFailed
+from swisd.core.rows import KvRows
 from swisd.core.types import Units
 from swisd.runtime.fake import fake_manifest
 from tests.node.fakes import MIB

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from swisd.core.config import DeviceConfig
-from swisd.core.effects import Activation, DropSession, Effect, LoadShards, RunStep, SendFrame, Work
+from swisd.core.effects import DropSession, Effect, LoadShards, RunStep, SendFrame
 from swisd.core.events import FrameArrived, ShardsLoaded, StepDone
+from swisd.core.rows import Activation, Work
 from swisd.core.types import Slot
 from swisd.node.node import Node
 from swisd.node.rows import activation_of, frame_of

@@ -14,9 +14,10 @@ from swisd.bus.memory import MemoryBroker, MemoryBus
 from swisd.client.asking import Options, stream
 from swisd.client.link import SwarmLink
 from swisd.core import deadlines
-from swisd.core.effects import Activation, Notice, SetTimer
+from swisd.core.effects import Notice, SetTimer
 from swisd.core.events import BusChanged, FrameArrived
 from swisd.core.messages import Digest
+from swisd.core.rows import Activation
 from swisd.core.types import Plan, Slot
 from swisd.net.listener import Listener
 from swisd.node import node as node_module

@@ -11,16 +11,13 @@ import pytest
 
 from swisd.core.config import DeviceConfig
 from swisd.core.effects import (
-    Activation,
     DropSession,
     KeepShards,
-    KvRows,
     LoadShards,
     ReadKv,
     RunStep,
     SendFrame,
     SendKv,
-    Work,
     WriteKv,
 )
 from swisd.core.errors import ModelError
@@ -36,6 +33,7 @@ from swisd.core.events import (
     ShardsLoaded,
     StepDone,
 )
+from swisd.core.rows import Activation, KvRows, Work
 from swisd.core.types import Slot
 from swisd.node.node import Node
 from swisd.node.rows import frame_of

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, RunStep, Work
+from swisd.core.effects import RunStep
 from swisd.core.events import Event, StepDone, StepFailed
+from swisd.core.rows import Activation, Work
 from swisd.core.types import Slot
 from swisd.node.hops import HopTimes
 from swisd.node.onward import Onward

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swisd.core.effects import Activation, KvRows
+from swisd.core.rows import Activation, KvRows
 from swisd.core.types import Slot
 from swisd.node.company import Sent
 from swisd.node.outgoing import QUEUE, Outgoing

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swisd.core.effects import TO_THE_END, Activation, KvRows
 from swisd.core.events import FrameArrived, KvArrived
+from swisd.core.rows import TO_THE_END, Activation, KvRows
 from swisd.core.types import Slot
 from swisd.node.rows import activation_of, arrived, frame_of
 from swisd.wire import frames

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from swisd.core.effects import Activation, GiveUp, RunStep, Score, Work
+from swisd.core.effects import GiveUp, RunStep
+from swisd.core.rows import Activation, Score, Work
 from swisd.core.types import Slot, Units
 from swisd.node.running import SLICE, slices
 from swisd.node.steps import MOST_OF_ONE, MOST_TOGETHER, Steps

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from invariants import Invariants, Violation, run_to_active, run_to_end
 
+from swisd.core import deadlines
 from swisd.core.events import FrameArrived
 from swisd.core.messages import Ask, Out, Plan
 from swisd.core.shards import memory_of
@@ -300,3 +301,16 @@ def test_what_lasts_ends_and_is_undone():
         world.disk or world.real_memory or world.lanes_down or world.lanes_mute or world.network.parts
     )
     assert all(device.frozen is None and device.online for device in world.devices.values())
+
+
+def test_a_long_line_at_a_device_that_became_slow_makes_nobody_forget_what_waits_in_it():
+    """Every prompt waits minutes between its two parts, since all others' come first."""
+    swarm = Three(memory_mib=140)
+    swarm.end()
+    world, (_, slow, *_) = swarm.world, swarm.ring
+    world.devices[slow].speed = Speed(60.0, 100.0)
+    keys = [world.ask(tuple(3 + (7 * n + m) % 60 for m in range(256)), 5) for n in range(8)]
+    assert run_to_end(world, 600.0) and world.now > deadlines.IDLE_SESSION + 30.0
+    ends = [world.streams[key].ended for key in keys]
+    assert all(ended is not None and ended.finish == "length" for ended in ends)
+    assert not told(swarm, "rows are missing") and not told(swarm, "do not come round")

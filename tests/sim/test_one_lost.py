@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from invariants import Invariants, run_to_active, run_to_end
 
-from swisd.core.effects import TO_THE_END
 from swisd.core.events import FrameArrived
 from swisd.core.messages import Plan, Repair
+from swisd.core.rows import TO_THE_END
 from swisd.sim.faults import FaultyWorld
 from swisd.sim.toy import toy_manifest
 from swisd.sim.world import Speed
