@@ -107,14 +107,14 @@ class Feeding:
     def arm(self, session: Session, now: float, out: Effects) -> None:
         """Begin to wait for its next rows."""
         session.moved = now
-        out.append(SetTimer(f"step:{session.key}", now + self._patience(session)))
+        out.append(SetTimer(f"step:{session.key}", now + self._patience()))
 
     def late(self, session: Session, now: float, out: Effects) -> bool:
         """The time for its next rows is over, once more. False if that is longer now: then it is waited on.
 
         A step that is only slow is looked for again and again, because it may be lost later on its way.
         """
-        patience = self._patience(session)
+        patience = self._patience()
         due = max(session.moved, session.looked) + patience
         if now < due:  # others' steps took longer meanwhile: its own may, too
             out.append(SetTimer(f"step:{session.key}", due))
@@ -182,10 +182,11 @@ class Feeding:
         """Whether one session runs: what its steps take tells of the plan, and not of others."""
         return len(self._sessions.running) == 1
 
-    def _patience(self, session: Session) -> float:
+    def _patience(self) -> float:
         plan = self._local.plan
         passes = [item for other in self._sessions.running for item in other.running.values()]
-        single = all(len(item.ids) == 1 for item in session.running.values())
+        # Others' prompts are in line before its token, on any device.
+        single = all(len(item.ids) == 1 for item in passes)
         rows = sum(len(item.ids) for item in passes)
         return self._rounds.patience(plan.prediction if plan else None, rows, single=single)
 

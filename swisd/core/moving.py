@@ -38,6 +38,7 @@ class Moving:
     def __init__(self, local: Local, worker: Worker) -> None:
         self._local, self._worker, self._caches = local, worker, worker.held.caches
         self._epoch = 0
+        self._until = 0.0  # however long they keep coming
         self._wants: dict[tuple[str, Units], bool] = {}  # (from whom, layers) -> whether all came
         self._gifts: dict[tuple[str, Units], Gift] = {}
 
@@ -60,6 +61,7 @@ class Moving:
             word = Repair("move", NO_SESSION, plan.epoch, 0, me, start=units[0], end=units[1])
             out.append(Publish(word, to=there[units[0]]))
         if self._wants:
+            self._until = now + deadlines.MOVE_MOST
             out.append(SetTimer("moving", now + deadlines.MOVE))
 
     def give_up(self) -> None:
@@ -148,6 +150,8 @@ class Moving:
             self._local.drop("keys and values out of order")
         else:
             out.append(WriteKv(kv))
+            if self.waiting:
+                out.append(SetTimer("moving", min(now + deadlines.MOVE, self._until)))
 
     def on_failed(self, event: KvFailed) -> None:
         """Rows were refused after all: what is missing is run again."""

@@ -59,7 +59,7 @@ class Rounds:
         """Seconds until a step counts as late: some times the longest that steps took lately, or, before any
         was measured, many times what the plan predicts for all `rows` under way. To be late costs a question.
 
-        `single`: only one-token passes of the session are under way.
+        `single`: only one-token passes are under way.
         """
         if single and len(self._token) >= MEASURED:
             return max(deadlines.LATE, _longer(max(self._token)))

@@ -19,6 +19,9 @@ from swisd.sim.world import RESET_S, Speed
 MIB = 1 << 20
 
 
+EIGHT = [tuple(3 + (7 * number + at) % 60 for at in range(256)) for number in range(8)]  # long prompts
+
+
 class Three:
     """Three devices that need each other, and an answer on its way."""
 
@@ -309,8 +312,21 @@ def test_a_long_line_at_a_device_that_became_slow_makes_nobody_forget_what_waits
     swarm.end()
     world, (_, slow, *_) = swarm.world, swarm.ring
     world.devices[slow].speed = Speed(60.0, 100.0)
-    keys = [world.ask(tuple(3 + (7 * n + m) % 60 for m in range(256)), 5) for n in range(8)]
+    keys = [world.ask(prompt, 5) for prompt in EIGHT]
     assert run_to_end(world, 600.0) and world.now > deadlines.IDLE_SESSION + 30.0
     ends = [world.streams[key].ended for key in keys]
     assert all(ended is not None and ended.finish == "length" for ended in ends)
     assert not told(swarm, "rows are missing") and not told(swarm, "do not come round")
+
+
+def test_a_token_that_waits_behind_the_prompts_of_others_makes_no_device_late():
+    """How long tokens took alone says nothing of that. Whoever is late again and again is left out."""
+    swarm = Three()
+    swarm.end()
+    swarm.world.devices[swarm.ring[1]].speed = Speed(20.0, 32.0)
+    for prompt in EIGHT:
+        swarm.world.ask(prompt, 40)
+    assert run_to_end(swarm.world, 300.0)
+    assert not told(swarm, "was late")
+    assert all(stream.ended is not None for stream in swarm.world.streams.values())
+    assert swarm.plan.epoch == 1
