@@ -160,7 +160,7 @@ class Compute:
 
     def use_threads(self, count: int) -> None:
         """Load shards with so many threads from now on; it was measured before that this is the best."""
-        self._submit(lambda: setattr(self._shards, "threads", count), None)
+        self._submit(lambda: self._shards.use_threads(count), None)
 
     def _drop(self, session: str) -> None:
         self._stepping.line.forget(session)
@@ -278,7 +278,7 @@ class Compute:
         result = probe(
             manifest, self._blobs, threads=self._counts, memory_limit=memory_limit, scratch=self._scratch
         )
-        self._shards.threads = result.threads
+        self._shards.use_threads(result.threads)
         self._stepping.turn_ms = self._measure_turn()
         return Measured(
             Profile(

@@ -37,8 +37,7 @@ class Shards:
         back: Callable[[Job], None],
         tell: Callable[[Event], None],
     ) -> None:
-        self._blobs = blobs
-        self.threads = threads  # of shards that are loaded from now on
+        self._blobs, self._threads = blobs, threads
         self._aside, self._back, self._tell = aside, back, tell
         self._model = ""
         self._manifest: Manifest | None = None
@@ -54,6 +53,10 @@ class Shards:
 
     def get(self, units: Units) -> "Shard | None":
         return self._loaded.get(units)
+
+    def use_threads(self, count: int) -> None:
+        """Shards that are loaded from now on compute with so many."""
+        self._threads = count
 
     @property
     def kv_bytes(self) -> int:
@@ -170,7 +173,7 @@ class Shards:
         built: Shard | None = None
         reason = ""
         try:
-            built = Shard.load(manifest, *units, self._blobs, threads=self.threads, store=store)
+            built = Shard.load(manifest, *units, self._blobs, threads=self._threads, store=store)
         except SwisdError as error:
             reason = str(error)
         except Exception as error:
