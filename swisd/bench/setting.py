@@ -1,7 +1,6 @@
 """Who takes part: the swarm of a home and its device alone, or swarms of local devices made for it."""
 
 import asyncio
-import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +18,7 @@ from swisd.client.reach import reach
 from swisd.core.errors import BadInput, ModelError, NoSwarm, SwisdError
 from swisd.forge.cards import find_card
 from swisd.forge.pull import fetch_card_model
+from swisd.node.describe import threads_of
 from swisd.node.home import Home
 from swisd.node.profiles import remembered
 from swisd.node.settings import Settings, load_settings
@@ -130,7 +130,7 @@ async def running_setting(
         except SwisdError as error:
             notes.append(f"this device alone is not measured: {error}")
         known = remembered(home, link.plan.model, settings.device.threads)  # what the device chose
-        threads = known.threads if known is not None else settings.device.threads or os.cpu_count() or 1
+        threads = known.threads if known is not None else threads_of(settings)
         yield await _setting(link, sides, notes, gguf(model), threads)
 
 

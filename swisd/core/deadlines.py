@@ -46,9 +46,7 @@ REPLAY = 2.0  # patience with rows that are run again begins there, while none o
 LOOK = 0.5  # between two looks how far they are
 ON_THE_WAY = 0.4  # all that came of them has run, twice so long apart: the next ones are lost
 MOVE = 5.0  # without anything of caches that move to a device, before what is missing is run again instead
-MOVE_MOST = (
-    40.0  # and with it: meanwhile the plan before goes on, and its host does not count this as a stall
-)
+MOVE_MOST = 40.0  # and in any case: less than LOAD_STALL, so that the host does not take it for one
 MOVING = 0.05  # the last of them, at the switch
 ACTIVE = 1.0  # a session that ran no step for longer does not share in what is computed now
 STRIKES = 6  # a device that was late so often

@@ -46,7 +46,6 @@ class _Search:
         self.limits = limits
         self.rows = rows
         self.layers = table.layers
-        self.first = first  # see `starts`; empty where all layers have one size
         self.ways = Ways.of(table.hops(rows, limits))
         self.hop, self._path = self.ways.hop, self.ways.path
         self.filling = Filling(table, rows, limits, first)
@@ -87,7 +86,7 @@ class _Search:
                     continue
                 if not self.limits.fewest <= count <= self.limits.most:
                     continue
-                if self.first and self.first[workers] > own:
+                if self.filling.first and self.filling.first[workers] > own:
                     continue
                 cost = fixed + rings[workers | 1 << driver]
                 if cost < bound:
@@ -134,7 +133,7 @@ class _Search:
         _, count, _, order, _, left, fixed = node
         driver = order[0]
         way = self._path(driver, left, driver)
-        for end in range(self.first[left], min(self.drive[driver], self.layers - count) + 1):
+        for end in range(self.filling.first[left], min(self.drive[driver], self.layers - count) + 1):
             spent = fixed + end * self.filling.layer[driver]
             cost = spent + way + self.filling.rest(left, end)
             if cost < bound:

@@ -33,11 +33,9 @@ def feasible(table: Table) -> bool:
     Exact for up to `MOST_EXACT` devices and for layers of one size.
     """
     limits = table.free()
-    drives = [table.driver_reach(row, limits) for row in range(len(table))]
     if not table.uniform:
-        if not _few(table):
-            return search_large(table, limits, quick=True) is not None
-        return _fits(table, limits)
+        return _fits(table, limits) if _few(table) else search_large(table, limits, quick=True) is not None
+    drives = [table.driver_reach(row, limits) for row in range(len(table))]
     widths = [table.narrowest(row, limits) for row in range(len(table))]
     room = sum(widths)
     return any(
