@@ -1,9 +1,10 @@
 """Measures what guesses are worth: the same questions to a swarm that guesses and to one that does not.
 
-    python -m tests.lab.guessing HOME --devices 3 --delay 2.5 --air 30 --rounds 3 [--drafter MODEL]
+    python -m tests.lab.guessing HOME --devices 3 --delay 2.5 --air 30 [--sessions 2] [--drafter NAME]
 
 Both swarms run on one emulated access point, each device in a namespace of its own with one thread, and are
-asked in turn, greedily. `--delay` is the way to the access point in ms, `--air` its Mbit/s (0: a wire).
+asked in turn, greedily. `--delay` is the way to the access point in ms, `--air` its Mbit/s (0: a wire). With
+`--sessions` so many people ask at once, each of another person.
 """
 
 import argparse
@@ -30,16 +31,24 @@ TASKS = {  # name: (question, is it continued as it is, does the answer repeat w
     "story": ("Tell me a story about a fisherman who finds a letter in a bottle.", False, False),
     "why": ("Explain why the sky is blue.", False, False),
 }  # fmt: skip
+NAMES = ("Ann", "Mia", "Ida", "Zoe", "Kim", "Sue", "Lea", "Ina")
 OPTIONS = ("--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "150")
 QUIET = "[device]\nspeculation = false\n"
 ANSWER_S = 120.0
 
 
-def ask(devices: Devices, name: str, task: str) -> dict[str, Any]:
+def ask(devices: Devices, task: str, sessions: int) -> list[dict[str, Any]]:
+    """The answers to a question that is asked so many times at once, by devices in turn."""
     question, raw, _ = TASKS[task]
-    answer = devices.ask(name, question, *OPTIONS, *(["--raw"] if raw else []))
-    answer.finish(within=ANSWER_S)
-    return answer.last
+    options = (*OPTIONS, *(["--raw"] if raw else []))
+    names = list(devices.running)
+    answers = [
+        devices.ask(names[number % len(names)], question.replace("Ann", NAMES[number]), *options)
+        for number in range(sessions)
+    ]
+    for answer in answers:
+        answer.finish(within=ANSWER_S)
+    return [answer.last for answer in answers]
 
 
 def main() -> None:
@@ -49,6 +58,8 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=2.5)
     parser.add_argument("--air", type=float, default=30.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sessions", type=int, default=1, choices=range(1, len(NAMES) + 1))
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
     parser.add_argument("--drafter", default="", help="model of HOME that guesses, with all devices")
     wish = parser.parse_args()
     folder = tempfile.TemporaryDirectory(prefix="swisd-guessing-")
@@ -66,24 +77,27 @@ def main() -> None:
                 first.wait_for(r"plan \d+ is in force", within=120.0)
                 while len(set(devices.stages(first.name))) < wish.devices:
                     time.sleep(0.5)
-            measure(swarms, wish.rounds)
+            measure(swarms, wish.tasks, wish.rounds, wish.sessions)
         finally:
             for devices in swarms.values():
                 devices.close()
 
 
-def measure(swarms: dict[str, Devices], rounds: int) -> None:
-    for task, (_, _, repeats) in TASKS.items():
+def measure(swarms: dict[str, Devices], tasks: list[str], rounds: int, sessions: int) -> None:
+    for task in tasks:
+        repeats = TASKS[task][2]
         ratios, guessed, tokens = [], 0, 0
         for _ in range(rounds):
-            answers = {
-                kind: ask(devices, next(iter(devices.running)), task) for kind, devices in swarms.items()
+            answers = {kind: ask(devices, task, sessions) for kind, devices in swarms.items()}
+            said = {kind: [answer["token_ids"] for answer in each] for kind, each in answers.items()}
+            assert said["guessing"] == said["quiet"], task
+            timings = {kind: [answer["timings"] for answer in each] for kind, each in answers.items()}
+            speed = {
+                kind: sum(timing["decode_tokens_per_s"] for timing in each) for kind, each in timings.items()
             }
-            assert answers["guessing"]["token_ids"] == answers["quiet"]["token_ids"], task
-            speed = {kind: answer["timings"]["decode_tokens_per_s"] for kind, answer in answers.items()}
             ratios.append(speed["guessing"] / speed["quiet"])
-            guessed = answers["guessing"]["timings"]["guessed_tokens"]
-            tokens = len(answers["quiet"]["token_ids"])
+            guessed = sum(timing["guessed_tokens"] for timing in timings["guessing"])
+            tokens = sum(len(ids) for ids in said["quiet"])
             print(f"{task}: {speed['guessing']:.1f} against {speed['quiet']:.1f} tokens/s", flush=True)
         kind = "repeats itself" if repeats else "prose"
         print(
