@@ -50,16 +50,23 @@ class Drafted:
             self._awaited.clear()  # what it said comes behind another token
 
 
-def worth(odds: Sequence[float], times: dict[int, float]) -> int:
+def worth(odds: Sequence[float], times: dict[int, float], others: int = 0, busy: float = 1.0) -> int:
     """How many rows to run at once, so that most tokens come in a time.
 
     `odds` says of each guess that there can be how likely it is right if those before it are, `times` what a
     pass of so many rows takes, for 1 and others. A guess counts only if all before it were right, so a pass
     gives one token and the products of the odds on average (for equal odds Leviathan et al. 2023, eq. 1).
+
+    `others` sessions have passes of their own, each of a token, and devices are `busy` for this share of the
+    time: as often they wait behind these rows. What they lose counts as well.
     """
     tokens, likely = [1.0], 1.0
     for right in odds:
         likely *= right
         tokens.append(tokens[-1] + likely)
-    sizes = [rows for rows in sorted(times) if rows <= len(tokens)]
-    return max(sizes, key=lambda rows: tokens[rows - 1] / times[rows])
+    one = times[1]
+
+    def rate(rows: int) -> float:
+        return tokens[rows - 1] / times[rows] + others / (one + busy * (times[rows] - one))
+
+    return max((rows for rows in sorted(times) if rows <= len(tokens)), key=rate)

@@ -1,5 +1,8 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
+import math
+from collections.abc import Iterable, Iterator
+
 from swisd.core.drafts import worth
 from swisd.core.effects import Draft, SetTimer
 from swisd.core.events import DraftMade, StepDone
@@ -38,15 +41,15 @@ class Feeding:
         self._end_round(session, taken[1], now)
         at_once = session.at_once = self._at_once(session)
         self._feed_pass(session, taken, plan, now, out, at_once=at_once)
-        if not self._guesses():
-            return
-        guessed = session.guess(at_once)
+        guesses = self._guesses()
+        guessed = session.guess(at_once) if guesses else []
+        session.company = self._company(session)
         for more in guessed:
             self._feed_pass(session, more, plan, now, out)
         if guessed:
             session.round = 0.0, 0  # not one of a small model
-        elif session.round[1] and (count := session.drafted.wanted(self._worth_drafting(session))):
-            out.append(Draft(session.key, (*session.ask.prompt, *session.emitted), count))
+        elif guesses and session.round[1]:
+            self._ask_small_model(session, out)
 
     def on_draft(self, session: Session, event: DraftMade, now: float, out: Effects) -> None:
         """A small model says what comes behind the last token, whose row is under way."""
@@ -61,6 +64,11 @@ class Feeding:
             for more in session.follow(ids[: max(self._worth_drafting(session) - 1, 0)]):
                 self._feed_pass(session, more, plan, now, out)
 
+    def _ask_small_model(self, session: Session, out: Effects) -> None:
+        """Have it say what comes behind the row that was just fed, if that is worth its time."""
+        if count := session.drafted.wanted(self._worth_drafting(session)):
+            out.append(Draft(session.key, (*session.ask.prompt, *session.emitted), count))
+
     def left(self, session: Session, event: StepDone) -> None:
         """Rows leave the first stage; those that ran ahead of time, once they are asked for."""
         fed_at = session.fed_at.get(event.work.step)
@@ -71,6 +79,8 @@ class Feeding:
         """The head ran rows. From where they left the first stage to where it began lies each hop once, and
         what was computed between.
         """
+        if event.shared == activation.slots[0].rows == 1:
+            self._rounds.note_computed(activation.spent_ms + event.ran_ms)
         step, left, ran_ms = session.left
         if step == event.work.step and event.ended and event.shared == 1 and self._alone():
             passed_ms = (event.ended - left) * 1000.0 - event.ran_ms
@@ -97,11 +107,12 @@ class Feeding:
     def note_token(self, session: Session, step: int, now: float) -> None:
         """The head answers these rows with a token, which the session is yet to take."""
         first, rows = session.together
-        if not self._alone() or step != first or len(session.token_times) < 2:
+        if step != first or len(session.token_times) < 2:
             return
-        if (fed_at := session.fed_at.get(step)) is not None:
-            self._rounds.sizes.note(rows, now - fed_at)
-        if rows == 1:
+        fed_at, company = session.fed_at.get(step), session.company
+        if fed_at is not None and company and company == self._company(session):
+            self._rounds.sizes(company).note(rows, now - fed_at)
+        if rows == 1 and self._alone():
             self._rounds.note_token((now - session.token_times[-1]) * 1000.0)
 
     def arm(self, session: Session, now: float, out: Effects) -> None:
@@ -155,15 +166,20 @@ class Feeding:
         return Following(stage.units, session.ask.stop_ids, ahead)
 
     def _guesses(self) -> bool:
-        """Whether rows of guesses may run. While caches move to another device they would be late there."""
-        return self._alone() and self._local.config.speculation and self._local.coming is None
+        """Whether rows of guesses may run: where no session shares its passes with others, whose rows theirs
+        would keep waiting. While caches move to another device they would be late there.
+        """
+        apart = len(self._sessions.running) <= max(self._worker.devices, 1)
+        return apart and self._local.config.speculation and self._local.coming is None
 
     def _at_once(self, session: Session) -> int:
         """Rows to run at once, all but the first of them guesses; 1 where none may run."""
         if not self._guesses():
             return 1
-        times = self._rounds.sizes.times()
-        return worth(session.odds(max(times) - 1), times)
+        sessions = len(self._sessions.running)
+        times = self._rounds.sizes(sessions).times()
+        busy = self._rounds.busy(sessions, max(self._worker.devices, 1))
+        return worth(session.odds(max(times) - 1), times, sessions - 1, busy)
 
     def _worth_drafting(self, session: Session) -> int:
         """Rows of a round, of which all but the first are its guesses; 0 while rounds are not measured."""
@@ -182,13 +198,29 @@ class Feeding:
         """Whether one session runs: what its steps take tells of the plan, and not of others."""
         return len(self._sessions.running) == 1
 
+    def _company(self, session: Session) -> int:
+        """How many sessions run, if a round of this one tells of the devices; else 0.
+
+        It does not where prompts are read. One of a single row does not where others have several rows under
+        way either: it waits behind them, and guesses would seem to cost nothing.
+        """
+        running = self._sessions.running
+        most = 1 if session.together[1] == 1 else math.inf
+        others = (other.running.values() for other in running if other is not session)
+        fits = all(len(passes) <= most for passes in others)
+        return len(running) if fits and all(len(item.ids) == 1 for item in _under_way(running)) else 0
+
     def _patience(self) -> float:
         plan = self._local.plan
-        passes = [item for other in self._sessions.running for item in other.running.values()]
+        passes = list(_under_way(self._sessions.running))
         # Others' prompts are in line before its token, on any device.
         single = all(len(item.ids) == 1 for item in passes)
         rows = sum(len(item.ids) for item in passes)
         return self._rounds.patience(plan.prediction if plan else None, rows, single=single)
+
+
+def _under_way(sessions: Iterable[Session]) -> Iterator[Pass]:
+    return (item for session in sessions for item in session.running.values())
 
 
 def _wanted(request: Sample | Score | None) -> tuple[Sample | None, Score | None]:

@@ -18,7 +18,8 @@ class Rounds:
         self._prompt: deque[float] = deque(maxlen=32)  # s
         self._token: deque[float] = deque(maxlen=64)  # s
         self._beyond: deque[float] = deque(maxlen=512)  # ms
-        self.sizes = Sizes()  # rows that were fed at once, until the first of them came back
+        self._computed: deque[float] = deque(maxlen=64)  # s
+        self._sizes: dict[int, Sizes] = {}
         self.drafted = Sizes()  # rows of a round in which a small model guesses, until the next begins
 
     @property
@@ -40,8 +41,13 @@ class Rounds:
         self._prompt.clear()
         self._token.clear()
         self._beyond.clear()
-        self.sizes.clear()
+        self._computed.clear()
+        self._sizes.clear()
         self.drafted.clear()
+
+    def sizes(self, sessions: int) -> Sizes:
+        """What rows fed at once take until the first of them comes back, while so many sessions run."""
+        return self._sizes.setdefault(sessions, Sizes())
 
     def note_token(self, ms: float) -> None:
         """Two tokens of a session that ran alone came so far apart."""
@@ -50,6 +56,17 @@ class Rounds:
     def note_beyond(self, ms: float) -> None:
         """Beyond computing, a token took so long from the end of the first stage to the begin of the head."""
         self._beyond.append(max(ms, 0.0))
+
+    def note_computed(self, ms: float) -> None:
+        """All devices together computed so long for a token whose rows shared no pass."""
+        self._computed.append(ms / 1000.0)
+
+    def busy(self, sessions: int, devices: int) -> float:
+        """The share of the time for which devices compute while so many sessions run, each with one row at a
+        time; 1 while that is unknown.
+        """
+        one = self.sizes(sessions).times()[1]
+        return min(1.0, sessions * median(self._computed) / (devices * one)) if self._computed else 1.0
 
     def note(self, rows: int, seconds: float) -> None:
         """A pass of so many rows went round."""

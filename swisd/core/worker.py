@@ -32,6 +32,11 @@ class Worker:
         """This device's stages of the plan in service, with their places."""
         return self._place.stages
 
+    @property
+    def devices(self) -> int:
+        """How many devices run the pipeline that this one is part of; 0 without a part in the plan."""
+        return self._place.devices
+
     def take_rows(self, session: str, units: Units, position: int, rows: int, now: float) -> bool:
         """Note rows that another device gives; False if they leave a gap, or nothing is new in them."""
         stages = {

@@ -27,7 +27,7 @@ class DeviceSettings:
     address: Annotated[str, Text(64)] = ""  # empty: all interfaces
     journal: Annotated[str, Text(32)] = ""  # empty: 1/32 of the memory, at most 32 MiB; taken from it
     battery_floor: Annotated[int, Range(0, 100)] = 20  # percent; 0: off
-    speculation: bool = True  # as driver of one request: with its last token run some that may come next
+    speculation: bool = True  # as driver of requests: with the last token run some that may come next
     drafter: Annotated[str, Text(100)] = ""  # a small model of this home that guesses them; empty: none
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from swisd.core import deadlines
 from swisd.core.rounds import MEASURED, Rounds
-from swisd.core.sizes import ENOUGH, SIZES, STALE, Sizes
+from swisd.core.sizes import ENOUGH, SAMPLES, SIZES, STALE, Sizes
 from swisd.core.types import Beyond
 
 
@@ -38,6 +38,26 @@ def test_a_hiccup_keeps_no_size_from_being_tried_again():
     for _ in range(STALE + 1):
         rounds.note(1, 0.1)
     assert rounds.times() == pytest.approx(before)
+
+
+def test_a_slow_spell_makes_guesses_seem_no_cheaper():
+    rounds = Sizes()
+    for seconds in (0.1, 0.2):
+        for _ in range(SAMPLES):
+            rounds.note(1, seconds)
+        if seconds == 0.1:
+            for _ in range(ENOUGH):
+                rounds.note(2, 0.15)
+        assert rounds.times()[1] == pytest.approx(seconds)
+        assert rounds.times()[2] == pytest.approx(1.5 * seconds)
+
+
+def test_more_rows_never_take_less():
+    rounds = Sizes()
+    for rows, seconds in ((1, 0.1), (2, 0.09), (4, 0.12), (8, 0.11)):
+        for _ in range(ENOUGH):
+            rounds.note(rows, seconds)
+    assert list(rounds.times().values()) == pytest.approx([0.1, 0.1, 0.12, 0.12])
 
 
 def test_what_steps_take_beyond_computing_is_told_as_median_and_99th_percentile():

@@ -1,6 +1,6 @@
 """Tokens that are guessed: where a text repeats itself several come at once, and none is another one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +36,61 @@ def test_guesses_change_no_token(new_swarm: Callable[[], Swarm], temperature: st
     assert guessing["timings"]["guessed_tokens"] > 5
 
 
-def with_a_small_model(root: Path, model_home: Path, drafter: str, temperature: str) -> dict[str, Any]:
-    """Three devices far from each other, each with the model whole and with room for it beside its layers."""
-    settings = f'[device]\ndrafter = "{drafter}"\n[model]\ncontext = 512\nspares = false\n'
+Question = tuple[str, ...]  # of `swisd ask`: the prompt, then options
+
+
+def far_apart(
+    root: Path, model_home: Path, settings: str, questions: Sequence[Question], memory_mib: int = 72
+) -> list[dict[str, Any]]:
+    """Answers of three devices far apart that need each other, each asked a question, all at once."""
     with Lab(root) as lab:
         devices = Devices(lab, model_home)
         try:
-            for name in ("ann", "bob", "cyd"):
+            names = ("ann", "bob", "cyd")
+            for name in names:
                 host = lab.host(name, delay_ms=FAR_MS)
-                beside = DRAFTER_MIB if drafter else 0
-                devices.start(host, "--memory", f"{72 + beside}MiB", settings=settings)
+                devices.start(host, "--memory", f"{memory_mib}MiB", settings=settings)
             devices.running["ann"].wait_for(r"plan \d+ is in force")
             assert len(devices.stages("ann")) > 1
-            answer = devices.ask("cyd", STORY, "--temperature", temperature, *OPTIONS)
-            answer.finish(within=WAIT_S)
-            return answer.last
+            asked = [
+                devices.ask(name, *question, *OPTIONS)
+                for name, question in zip(reversed(names), questions, strict=False)
+            ]
+            for answer in asked:
+                answer.finish(within=WAIT_S)
+            return [answer.last for answer in asked]
         finally:
             devices.close()
 
 
 @pytest.mark.netns
 @pytest.mark.skipif(bool(REASON), reason=REASON)
+def test_guesses_for_several_at_once_change_no_token(model_home: Path, tmp_path: Path):
+    questions = [(text, "--raw", "--temperature", "0") for text in (TEXT, TEXT.replace("cat", "dog"))]
+    guessing, plain = (
+        far_apart(tmp_path / name, model_home, settings, questions)
+        for name, settings in (("guessing", ""), ("plain", QUIET))
+    )
+    for guessed, said in zip(guessing, plain, strict=True):
+        assert guessed["token_ids"] == said["token_ids"] and len(said["token_ids"]) > 50
+        assert said["timings"]["guessed_tokens"] == 0
+        assert guessed["timings"]["guessed_tokens"] > 5
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(bool(REASON), reason=REASON)
 @pytest.mark.parametrize("temperature", ["0", "0.4"])
 def test_what_a_small_model_guesses_changes_no_token(model_home: Path, tmp_path: Path, temperature: str):
-    """It is the model itself here, which is as good a guesser as there can be."""
-    drafted, plain = (
-        with_a_small_model(tmp_path / (name or "plain"), model_home, name, temperature)
-        for name in (MODEL_ID, "")
-    )
+    """It is the model itself here, which is as good a guesser as there can be, whole on each device."""
+    found = []
+    for drafter in (MODEL_ID, ""):
+        settings = f'[device]\ndrafter = "{drafter}"\n[model]\ncontext = 512\nspares = false\n'
+        memory_mib = 72 + (DRAFTER_MIB if drafter else 0)
+        question = STORY, "--temperature", temperature
+        found += far_apart(
+            tmp_path / (drafter or "plain"), model_home, settings, [question], memory_mib=memory_mib
+        )
+    drafted, plain = found
     assert drafted["token_ids"] == plain["token_ids"] and len(plain["token_ids"]) > 50
     assert drafted["timings"]["guessed_tokens"] > plain["timings"]["guessed_tokens"], (
         drafted["timings"],
