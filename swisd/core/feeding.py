@@ -12,6 +12,7 @@ from swisd.core.rounds import Rounds
 from swisd.core.rows import Activation, Following, Sample, Score
 from swisd.core.session import Session
 from swisd.core.sessions import Sessions
+from swisd.core.sizes import SIZES
 from swisd.core.types import Plan, Slot
 from swisd.core.worker import Worker
 
@@ -174,12 +175,14 @@ class Feeding:
 
     def _at_once(self, session: Session) -> int:
         """Rows to run at once, all but the first of them guesses; 1 where none may run."""
-        if not self._guesses():
+        if not self._guesses() or not (odds := session.odds(SIZES[-1] - 1)):
             return 1
         sessions = len(self._sessions.running)
         times = self._rounds.sizes(sessions).times()
+        if sessions == 1:
+            return worth(odds, times)
         busy = self._rounds.busy(sessions, max(self._worker.devices, 1))
-        return worth(session.odds(max(times) - 1), times, sessions - 1, busy)
+        return worth(odds, times, sessions - 1, busy)
 
     def _worth_drafting(self, session: Session) -> int:
         """Rows of a round, of which all but the first are its guesses; 0 while rounds are not measured."""
