@@ -23,3 +23,11 @@ def test_as_many_rows_run_as_there_are_good_guesses():
     assert worth([0.9], times) == worth([0.9, 0.9], times) == 2
     assert worth([0.9, 0.1, 0.9, 0.9, 0.9, 0.9, 0.9], times) == 2
     assert worth([0.3, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], times) == 8  # the first is a hope, all else follows
+
+
+def test_what_others_lose_by_waiting_counts_as_often_as_devices_are_busy():
+    times = {1: 1.0, 2: 1.2}
+    assert worth([0.5], times) == 2
+    assert worth([0.5], times, others=2, busy=0.0) == 2
+    assert worth([0.5], times, others=2, busy=1.0) == 1
+    assert worth([0.9], times, others=2, busy=1.0) == 2

@@ -60,6 +60,19 @@ def test_more_rows_never_take_less():
     assert list(rounds.times().values()) == pytest.approx([0.1, 0.1, 0.12, 0.12])
 
 
+def test_devices_are_busy_for_what_rounds_compute_of_all_their_time():
+    rounds = Rounds()
+    assert rounds.busy(2, 3) == 1.0  # nothing is known
+    for _ in range(ENOUGH):
+        rounds.note_computed(30.0)
+        rounds.sizes(2).note(1, 0.1)
+        rounds.sizes(9).note(1, 0.02)
+    assert rounds.busy(2, 3) == pytest.approx(0.2)
+    assert rounds.busy(9, 3) == 1.0
+    rounds.clear()
+    assert rounds.busy(2, 3) == 1.0
+
+
 def test_what_steps_take_beyond_computing_is_told_as_median_and_99th_percentile():
     rounds = Rounds()
     assert rounds.beyond == Beyond()
