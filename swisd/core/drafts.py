@@ -5,6 +5,7 @@ from collections.abc import Sequence
 WEIGHT = 0.15  # of the last guess in the share of right ones
 HOPE = 0.6  # the share of right ones of a small model, before any is known
 MOST = 7  # tokens to ask it for at once
+CLEARLY = 0.1  # of a token for each that a round of one row gives: what guesses must bring while others wait
 REST = 16  # tokens until a small model that guesses badly, or too late, is asked for one again
 
 
@@ -58,7 +59,8 @@ def worth(odds: Sequence[float], times: dict[int, float], others: int = 0, busy:
     gives one token and the products of the odds on average (for equal odds Leviathan et al. 2023, eq. 1).
 
     `others` sessions have passes of their own, each of a token, and devices are `busy` for this share of the
-    time: as often they wait behind these rows. What they lose counts as well.
+    time: as often they wait behind these rows. What they lose counts as well; it is an estimate, so a gain of
+    less than `CLEARLY` is none.
     """
     tokens, likely = [1.0], 1.0
     for right in odds:
@@ -69,4 +71,5 @@ def worth(odds: Sequence[float], times: dict[int, float], others: int = 0, busy:
     def rate(rows: int) -> float:
         return tokens[rows - 1] / times[rows] + others / (one + busy * (times[rows] - one))
 
-    return max((rows for rows in sorted(times) if rows <= len(tokens)), key=rate)
+    best = max((rows for rows in sorted(times) if rows <= len(tokens)), key=rate)
+    return best if not others or rate(best) - rate(1) >= CLEARLY / one else 1

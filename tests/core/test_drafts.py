@@ -31,3 +31,5 @@ def test_what_others_lose_by_waiting_counts_as_often_as_devices_are_busy():
     assert worth([0.5], times, others=2, busy=0.0) == 2
     assert worth([0.5], times, others=2, busy=1.0) == 1
     assert worth([0.9], times, others=2, busy=1.0) == 2
+    assert worth([0.3], times) == 2  # a little more
+    assert worth([0.3], times, others=2, busy=0.0) == 1  # not clearly
