@@ -111,7 +111,10 @@ class Feeding:
         if step != first or len(session.token_times) < 2:
             return
         fed_at, company = session.fed_at.get(step), session.company
-        if fed_at is not None and company and company == self._company(session):
+        # With the first guesses of a session its caches are moved to where several rows can share them.
+        tells = rows == 1 or session.shares
+        session.shares |= rows > 1
+        if tells and fed_at is not None and company and company == self._company(session):
             self._rounds.sizes(company).note(rows, now - fed_at)
         if rows == 1 and self._alone():
             self._rounds.note_token((now - session.token_times[-1]) * 1000.0)

@@ -57,6 +57,7 @@ class Session:
     together: tuple[int, int] = (0, 1)  # the first step and the number of the rows that were fed at once last
     left: tuple[int, float, float] = (-1, 0.0, 0.0)  # the row that left the first stage last, when, ms it ran
     at_once: int = 1  # rows that were worth their time together when the last one was fed
+    shares: bool = False  # guesses of it ran with its last token
     company: int = 0  # sessions that ran then, itself among them; 0: those rows' time tells nothing
     round: tuple[float, int] = (0.0, 0)  # when the last token's row was fed, rows until now; 0: not counted
 
