@@ -1,6 +1,5 @@
 """How a driver feeds the rows of its sessions into the pipeline, and what it learns of the time they take."""
 
-import math
 from collections.abc import Iterable, Iterator
 
 from swisd.core.drafts import worth
@@ -40,9 +39,9 @@ class Feeding:
         if (taken := session.take()) is None:
             return
         self._end_round(session, taken[1], now)
-        at_once = session.at_once = self._at_once(session)
-        self._feed_pass(session, taken, plan, now, out, at_once=at_once)
         guesses = self._guesses()
+        at_once = session.at_once = self._at_once(session) if guesses else 1
+        self._feed_pass(session, taken, plan, now, out, at_once=at_once)
         guessed = session.guess(at_once) if guesses else []
         session.company = self._company(session)
         for more in guessed:
@@ -173,18 +172,18 @@ class Feeding:
         """Whether rows of guesses may run: where no session shares its passes with others, whose rows theirs
         would keep waiting. While caches move to another device they would be late there.
         """
-        apart = len(self._sessions.running) <= max(self._worker.devices, 1)
+        apart = len(self._sessions.running) <= self._worker.devices
         return apart and self._local.config.speculation and self._local.coming is None
 
     def _at_once(self, session: Session) -> int:
-        """Rows to run at once, all but the first of them guesses; 1 where none may run."""
-        if not self._guesses() or not (odds := session.odds(SIZES[-1] - 1)):
+        """Rows to run at once, all but the first of them guesses, where those may run."""
+        if not (odds := session.odds(SIZES[-1] - 1)):
             return 1
         sessions = len(self._sessions.running)
         times = self._rounds.sizes(sessions).times()
         if sessions == 1:
             return worth(odds, times)
-        busy = self._rounds.busy(sessions, max(self._worker.devices, 1))
+        busy = self._rounds.busy(sessions, self._worker.devices)
         return worth(odds, times, sessions - 1, busy)
 
     def _worth_drafting(self, session: Session) -> int:
@@ -211,10 +210,11 @@ class Feeding:
         way either: it waits behind them, and guesses would seem to cost nothing.
         """
         running = self._sessions.running
-        most = 1 if session.together[1] == 1 else math.inf
-        others = (other.running.values() for other in running if other is not session)
-        fits = all(len(passes) <= most for passes in others)
-        return len(running) if fits and all(len(item.ids) == 1 for item in _under_way(running)) else 0
+        if any(len(item.ids) > 1 for item in _under_way(running)):
+            return 0
+        single = session.together[1] == 1
+        waits = single and any(len(other.running) > 1 for other in running if other is not session)
+        return 0 if waits else len(running)
 
     def _patience(self) -> float:
         plan = self._local.plan

@@ -65,8 +65,9 @@ class Rounds:
         """The share of the time for which devices compute while so many sessions run, each with one row at a
         time; 1 while that is unknown.
         """
-        one = self.sizes(sessions).times()[1]
-        return min(1.0, sessions * median(self._computed) / (devices * one)) if self._computed else 1.0
+        if not self._computed:
+            return 1.0
+        return min(1.0, sessions * median(self._computed) / (devices * self.sizes(sessions).one))
 
     def note(self, rows: int, seconds: float) -> None:
         """A pass of so many rows went round."""

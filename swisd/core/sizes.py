@@ -34,11 +34,16 @@ class Sizes:
         if rows == 1:
             self._one.append(max(seconds, LEAST_S))
         elif len(self._one) >= ENOUGH:
-            self._more.setdefault(rows, deque(maxlen=SAMPLES)).append(seconds / median(self._one))
+            self._more.setdefault(rows, deque(maxlen=SAMPLES)).append(seconds / self.one)
         for size in self._more:
             self._unused[size] = 0 if size == rows else self._unused.get(size, 0) + 1
         for size in [size for size, rounds in self._unused.items() if rounds > STALE]:
             del self._more[size], self._unused[size]
+
+    @property
+    def one(self) -> float:
+        """Seconds of a round of one row; 1 while that is unknown."""
+        return median(self._one) if len(self._one) >= ENOUGH else 1.0
 
     def times(self) -> dict[int, float]:
         """What a round of each of `SIZES` takes in seconds; at first of one row alone.
@@ -46,8 +51,9 @@ class Sizes:
         One that was measured a few times only, or long ago, is estimated: a single hiccup must not keep it
         from being tried. None takes less than one of fewer rows.
         """
+        one = self.one
         if len(self._one) < ENOUGH:
-            return {1: 1.0}
+            return {1: one}
         ratios = {1: 1.0}
         for rows in SIZES[1:]:
             before, known = list(ratios.items())[-1]
@@ -57,5 +63,4 @@ class Sizes:
             else:
                 slope = (known - 1.0) / (before - 1) if before > 1 else MORE
                 ratios[rows] = known + max(slope, LEAST_MORE) * (rows - before)
-        one = median(self._one)
         return {rows: one * ratio for rows, ratio in ratios.items()}

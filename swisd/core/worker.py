@@ -34,8 +34,8 @@ class Worker:
 
     @property
     def devices(self) -> int:
-        """How many devices run the pipeline that this one is part of; 0 without a part in the plan."""
-        return self._place.devices
+        """How many devices run the pipeline that this one is part of, or 1."""
+        return max(self._place.devices, 1)
 
     def take_rows(self, session: str, units: Units, position: int, rows: int, now: float) -> bool:
         """Note rows that another device gives; False if they leave a gap, or nothing is new in them."""
@@ -107,8 +107,7 @@ class Worker:
         """
         if activation.until != TO_THE_END:
             return max(1, len(self.held.caches))
-        devices = max(self._place.devices, 1)
-        return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // devices))
+        return max(1, -(-self.held.caches.active(now - deadlines.ACTIVE) // self.devices))
 
     def _onward(self, activation: Activation) -> str:
         """The device that these rows go to from here, if that is another one."""

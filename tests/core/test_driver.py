@@ -52,12 +52,18 @@ class Desk:
     def answer(self, step: RunStep, token: int) -> list[Effect]:
         return self.do(StepDone(step.work, 1, (), 1.0, token=token if step.sample else None))
 
-    def round(self, step: RunStep, token: int) -> list[Effect]:
-        """The rows go round the ring of three stages."""
+    def come(self, step: RunStep) -> RunStep:
+        """The rows go through the ring of three stages, as far as the head."""
         (sent,) = kinds(self.do(StepDone(step.work, 3, (0, 0, 0), 1.0)), SendFrame)
         back = replace(sent.activation, stage=2, rows=sent.activation.slots[0].logits)
         (head,) = steps(self.do(FrameArrived(sent.device, back)))
         assert head.onward == ""  # it ends here
+        return head
+
+    def round(self, step: RunStep, token: int) -> list[Effect]:
+        """The rows go round the ring of three stages."""
+        head = self.come(step)
+        assert head.onward == head.inward == ""  # it ends here, and its session says how it is answered
         return self.answer(head, token)
 
     def beat(self, seconds: float) -> list[Effect]:
@@ -490,7 +496,8 @@ def test_as_many_sessions_as_devices_guess_each_for_itself():
         rows, effects = steps(waiting[number]), []
         desk.now += 0.02 + 0.001 * len(rows)
         for row in rows:
-            effects += desk.round(row, (row.activation.slots[0].position + row.activation.rows) % 4 + 1)
+            position = row.activation.slots[0].position + row.activation.rows
+            effects += desk.answer(desk.come(row), position % 4 + 1)
         waiting[number] = effects
         return len(rows)
 
@@ -498,7 +505,7 @@ def test_as_many_sessions_as_devices_guess_each_for_itself():
         sizes = go_round(1), go_round(2)
     assert sizes == (8, 8)
     desk.ask(a_start(key(3), prompt=(5, 6), max_tokens=4))
-    sizes = go_round(1), go_round(2)
+    go_round(1), go_round(2)  # what is under way
     assert (go_round(1), go_round(2)) == (1, 1)
 
 
