@@ -54,4 +54,4 @@ def test_where_more_answers_than_devices_share_passes_hardly_anything_is_guessed
 
 @pytest.mark.parametrize("kill", range(4))
 def test_a_loss_among_guesses_of_several_changes_no_token(kill: int):
-    assert len(guessed(3, kill=kill)) == 3
+    assert min(guessed(3, kill=kill)) > 0
